@@ -1,0 +1,3 @@
+//! undine: the operator's and the customer's command line.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! undine-control: the API, the operations and the reconcilers; N equal instances.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! undine-guard: renews a node's lease; tiny, restarts never.
+
+fn main() {}

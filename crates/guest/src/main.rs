@@ -1,0 +1,3 @@
+//! undine-guest: applies the manifest inside a server; small and static.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Ids, names, units and lifecycles of Undine; pure.

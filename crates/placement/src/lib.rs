@@ -1,0 +1,1 @@
+//! Where servers and their replicas live: a pure planner with reasons, its judge and its simulator.

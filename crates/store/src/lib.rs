@@ -1,0 +1,1 @@
+//! The only SQL of Undine: SQLite and PostgreSQL behind one interface.

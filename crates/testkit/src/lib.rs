@@ -1,0 +1,1 @@
+//! For tests: a cluster in network namespaces, fakes of the wire, failpoints.
