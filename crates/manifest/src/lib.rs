@@ -1,1 +1,11 @@
-//! What one server must run, rendered to the files that its services read; pure.
+//! What one server must run, rendered to the files that its services read.
+//!
+//! Pure: the guest agent writes what this crate renders. A profile is data (templates and
+//! services), so a new tool comes in without new code.
+
+pub mod app;
+pub mod profile;
+pub mod spec;
+
+pub use profile::Profile;
+pub use spec::{Caps, DatabaseSpec, FORMAT, Manifest, ManifestDelta, SiteSettings, SiteSpec};

@@ -1,0 +1,341 @@
+//! What control says to a hardware node's agent: HTTPS under the cluster's CA, JSON, below
+//! `/node/v1`. Every request is safe to send again.
+//!
+//! | method and path | body → answer |
+//! |---|---|
+//! | `GET /node/v1/status` | → [`NodeStatus`] |
+//! | `PUT /node/v1/images/{hash}` | [`FetchImage`] → [`ImageStatus`] (starts or tells progress) |
+//! | `PUT /node/v1/replicas/{server}` | [`ReplicaSpec`] → [`ReplicaStatus`] (creates or opens) |
+//! | `DELETE /node/v1/replicas/{server}?epoch=N` | → nothing (gone, or was not there) |
+//! | `PUT /node/v1/servers/{server}` | [`StartSpec`] → [`ServerStatus`] (starts or tells) |
+//! | `GET /node/v1/servers/{server}` | → [`ServerStatus`] |
+//! | `POST /node/v1/servers/{server}/stop` | [`StopSpec`] → [`ServerStatus`] |
+//! | `POST /node/v1/servers/{server}/guest` | [`GuestCall`] → [`crate::guest::Answer`] |
+//! | `POST /node/v1/servers/{server}/releases?epoch=N` | archive; [`crate::guest::Upload`] as JSON in the header [`UPLOAD_HEADER`] → [`crate::guest::Answer`] |
+//!
+//! Errors are [`crate::Problem`]s.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+use undine_model::{Bytes, MilliCpu, NodeId, ReplicaId, ServerId};
+
+use crate::guest;
+
+/// The header that describes an uploaded archive.
+pub const UPLOAD_HEADER: &str = "undine-upload";
+
+/// What a node is and runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its id.
+    pub node: NodeId,
+    /// What it is made of.
+    pub inventory: Inventory,
+    /// The images that it holds, by hash.
+    pub images: Vec<String>,
+    /// Its servers.
+    pub servers: Vec<ServerStatus>,
+    /// Its replicas.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// What a node is made of; read again while it runs, so that a bigger machine is noticed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Inventory {
+    /// CPUs that its servers may use, in thousandths of a core.
+    pub cpu: MilliCpu,
+    /// Memory that its servers may use.
+    pub memory: Bytes,
+    /// Disk that its replicas may use.
+    pub disk: Bytes,
+    /// Disk in use.
+    pub disk_used: Bytes,
+    /// The processor's name.
+    pub cpu_model: String,
+    /// `kvm`, or `tcg` where guests are emulated.
+    pub accelerator: String,
+    /// Why that accelerator.
+    pub accelerator_reason: String,
+    /// Version of QEMU.
+    pub qemu: String,
+    /// Version of the agent.
+    pub agent: String,
+    /// Version of the kernel.
+    pub kernel: String,
+}
+
+/// Where to fetch an image from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FetchImage {
+    /// The description whose SHA-256 is the image's hash.
+    pub manifest: ImageManifest,
+    /// Places that serve `/{sha256 of a file}`: control instances' `/internal/v1/blobs` and other
+    /// nodes; tried in order, resumed by range.
+    pub sources: Vec<String>,
+}
+
+/// One image: the files that a server boots from, by content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageManifest {
+    /// Its name, such as `debian12-web`.
+    pub name: String,
+    /// Debian's release.
+    pub release: String,
+    /// SHA-256 over the files' hashes and the command line: the image's identity.
+    pub hash: String,
+    /// The root file system, the kernel and the first RAM disk.
+    pub files: ImageFiles,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// What is added to it under emulation only.
+    #[serde(default)]
+    pub cmdline_tcg: String,
+    /// The data format that the image writes.
+    pub data_format: u32,
+    /// Packages, `name version` each.
+    #[serde(default)]
+    pub packages: Vec<String>,
+}
+
+/// The files of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageFiles {
+    /// Read-only root file system (squashfs).
+    pub root: ImageFile,
+    /// Uncompressed kernel with a PVH entry.
+    pub kernel: ImageFile,
+    /// First RAM disk, with the guest agent.
+    pub initrd: ImageFile,
+}
+
+/// One file of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageFile {
+    /// Its name beside the description.
+    pub file: String,
+    /// SHA-256, hexadecimal.
+    pub sha256: String,
+    /// Its size.
+    pub size: u64,
+}
+
+/// How far an image is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ImageStatus {
+    /// Its hash.
+    pub hash: String,
+    /// All of it is here and checked.
+    pub present: bool,
+    /// Bytes here.
+    pub have: u64,
+    /// Bytes in all.
+    pub total: u64,
+    /// Why the last try ended, if it did.
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+/// A replica to hold.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReplicaSpec {
+    /// Its id.
+    pub replica: ReplicaId,
+    /// The owner's epoch; a lower one than was ever seen here is refused.
+    pub epoch: u64,
+    /// Size of the disk.
+    pub size: Bytes,
+    /// Make it when it is not there; otherwise a missing file is `lost`.
+    pub create: bool,
+}
+
+/// How a replica stands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// Of this server.
+    pub server: ServerId,
+    /// Its id.
+    pub replica: ReplicaId,
+    /// The highest epoch seen.
+    pub epoch: u64,
+    /// How it stands.
+    pub state: ReplicaState,
+    /// The name that its daemon exports now; it changes with every start of the daemon.
+    pub export: Option<String>,
+    /// Where other nodes reach the export.
+    pub address: Option<SocketAddr>,
+    /// Size of the disk.
+    pub size: Bytes,
+    /// Bytes that it takes up.
+    pub used: Bytes,
+}
+
+/// How a replica stands on its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicaState {
+    /// Open: a daemon exports it.
+    Open,
+    /// Closed properly.
+    Closed,
+    /// Its daemon ended by itself: what it holds may lack writes.
+    Stale,
+    /// Its file is gone.
+    Lost,
+}
+
+/// A server to run.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct StartSpec {
+    /// The epoch under which this node owns it.
+    pub epoch: u64,
+    /// Its name.
+    pub name: String,
+    /// Its image, which must be here.
+    pub image: ImageManifest,
+    /// Memory.
+    pub memory: Bytes,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// CPU that it may use at most.
+    pub cpu: MilliCpu,
+    /// Versioned machine type, such as `pc-q35-10.0`.
+    pub machine: String,
+    /// CPU baseline of the cluster, such as `qemu64`.
+    pub cpu_model: String,
+    /// May it start from a RAM template (taken first when there is none)?
+    pub template: bool,
+    /// Its network card.
+    pub network: ServerNetwork,
+    /// 32 hexadecimal digits, the same for life.
+    pub machine_id: String,
+    /// Its replicas, this node's first.
+    pub replicas: Vec<ReplicaTarget>,
+    /// Nothing was ever written: the guest may make the file system.
+    pub blank: bool,
+    /// What it must run.
+    pub manifest: undine_manifest::Manifest,
+}
+
+impl std::fmt::Debug for StartSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The manifest holds database passwords.
+        f.debug_struct("StartSpec")
+            .field("name", &self.name)
+            .field("epoch", &self.epoch)
+            .field("image", &self.image.hash)
+            .field("memory", &self.memory)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A server's place in the server network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerNetwork {
+    /// Its hardware address.
+    pub mac: String,
+    /// Its address.
+    pub ipv4: Ipv4Addr,
+    /// Length of the network's prefix.
+    pub ipv4_prefix: u8,
+    /// Its address.
+    pub ipv6: Ipv6Addr,
+    /// Length of the network's prefix.
+    pub ipv6_prefix: u8,
+    /// The routers, on every node alike.
+    pub gateways: Vec<IpAddr>,
+    /// Name servers.
+    pub resolvers: Vec<IpAddr>,
+    /// May it send mail directly (TCP port 25)?
+    pub smtp: bool,
+}
+
+/// A replica that a server writes to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReplicaTarget {
+    /// On this node.
+    pub node: NodeId,
+    /// Its id.
+    pub replica: ReplicaId,
+    /// The export's name, with epoch and incarnation.
+    pub export: String,
+    /// Where to reach it; none on the owner itself.
+    pub address: Option<SocketAddr>,
+}
+
+/// How to stop a server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StopSpec {
+    /// The owner's epoch; an older one is refused.
+    pub epoch: u64,
+    /// Seconds that the guest has to end by itself; 0 cuts its power.
+    pub grace_s: u32,
+}
+
+/// A question for the agent inside a server.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GuestCall {
+    /// The owner's epoch; another one is refused.
+    pub epoch: u64,
+    /// The question (not `identify`, `attach_data`, `upload` or `shutdown`: the node asks those).
+    pub ask: guest::Ask,
+}
+
+/// How a server stands on its node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// Which one.
+    pub server: ServerId,
+    /// The epoch under which it runs here.
+    pub epoch: u64,
+    /// How far it is.
+    pub phase: Phase,
+    /// Why it failed or stopped, in words.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// How it came up.
+    #[serde(default)]
+    pub start: Option<StartReport>,
+    /// Does it answer for itself?
+    #[serde(default)]
+    pub health: Option<guest::Health>,
+    /// What came of the manifest that it started with.
+    #[serde(default)]
+    pub applied: Option<guest::Applied>,
+}
+
+/// How far a server is on its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Not here.
+    Absent,
+    /// The VM is being made or restored.
+    Booting,
+    /// The agent answered; it is being told who it is and what to run.
+    Configuring,
+    /// Data disk mounted, manifest applied, own request answered.
+    Running,
+    /// Paused: it lost its disk or its lease.
+    Paused,
+    /// On its way down.
+    Stopping,
+    /// Ended as wanted.
+    Stopped,
+    /// Ended unasked, or could not start.
+    Failed,
+}
+
+/// How a server came up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StartReport {
+    /// From a template, or by cold boot?
+    pub from_template: bool,
+    /// Why not from a template, if it was wanted.
+    #[serde(default)]
+    pub fallback: Option<String>,
+    /// Seconds from the request to each step's end: `vm`, `agent`, `identify`, `data`, `apply`,
+    /// `health`.
+    pub steps_s: Vec<(String, f64)>,
+}
