@@ -58,7 +58,13 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         valid(&mut params, now, AUTHORITY_DAYS);
         let certificate = params.self_signed(&key).map_err(failed("sign itself"))?;
-        Ok((Self { certificate_pem: certificate.pem(), issuer: Issuer::new(params, key) }, key_pem))
+        Ok((
+            Self {
+                certificate_pem: certificate.pem(),
+                issuer: Issuer::new(params, key),
+            },
+            key_pem,
+        ))
     }
 
     /// An authority from where it was kept.
@@ -66,7 +72,10 @@ impl Authority {
         let key = KeyPair::from_pem(key_pem).map_err(failed("read its key"))?;
         let issuer = Issuer::from_ca_cert_pem(certificate_pem, key)
             .map_err(failed("read its certificate"))?;
-        Ok(Self { certificate_pem: certificate_pem.to_owned(), issuer })
+        Ok(Self {
+            certificate_pem: certificate_pem.to_owned(),
+            issuer,
+        })
     }
 
     /// Its certificate, PEM.
@@ -85,11 +94,15 @@ impl Authority {
         let request = CertificateSigningRequestParams::from_pem(csr_pem)
             .map_err(failed("read the certificate request"))?;
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, identity.uri());
+        params
+            .distinguished_name
+            .push(DnType::CommonName, identity.uri());
         params.subject_alt_names = names(identity)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         valid(&mut params, now, PROGRAM_DAYS);
         let certificate = params
             .signed_by(&request.public_key, &self.issuer)
@@ -109,8 +122,9 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let expires = valid(&mut params, now, SITE_DAYS);
-        let certificate =
-            params.signed_by(&key, &self.issuer).map_err(failed("sign the certificate"))?;
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .map_err(failed("sign the certificate"))?;
         Ok(Issued {
             chain: certificate.pem() + &self.certificate_pem,
             key: key.serialize_pem(),

@@ -69,7 +69,10 @@ pub(crate) fn builder(config: rustls::ClientConfig) -> reqwest::ClientBuilder {
 }
 
 fn damaged(error: &reqwest::Error) -> CredentialsError {
-    CredentialsError::Damaged { what: "TLS client", reason: error.to_string() }
+    CredentialsError::Damaged {
+        what: "TLS client",
+        reason: error.to_string(),
+    }
 }
 
 /// Calls one program, known by role and id.
@@ -100,7 +103,11 @@ impl PeerClient {
             .resolve(&host, address)
             .build()
             .map_err(|error| damaged(&error))?;
-        Ok(Self { client, host, port: address.port() })
+        Ok(Self {
+            client,
+            host,
+            port: address.port(),
+        })
     }
 
     /// The host name that the other side's certificate must carry.
@@ -111,7 +118,8 @@ impl PeerClient {
     /// Starts a request to a path, for callers that stream a body or an answer; its own deadline,
     /// headers and body are the caller's to set. Pass what comes back through [`checked`].
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.client.request(method, format!("https://{}:{}{path}", self.host, self.port))
+        self.client
+            .request(method, format!("https://{}:{}{path}", self.host, self.port))
     }
 
     /// Sends JSON and reads JSON, all within the deadline.
@@ -144,22 +152,27 @@ impl PeerClient {
         }
         let status = response.status().as_u16();
         let bytes = response.bytes().await.unwrap_or_default();
-        Err(CallError::Refused(serde_json::from_slice(&bytes).unwrap_or_else(|_| {
-            Problem::new(
-                status,
-                "unexplained",
-                "The other side refused without a reason",
-                format!("{} answered with status {status}", self.host),
-            )
-        })))
+        Err(CallError::Refused(
+            serde_json::from_slice(&bytes).unwrap_or_else(|_| {
+                Problem::new(
+                    status,
+                    "unexplained",
+                    "The other side refused without a reason",
+                    format!("{} answered with status {status}", self.host),
+                )
+            }),
+        ))
     }
 
     /// Reads a JSON answer; an empty one counts as `null`.
     pub async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, CallError> {
-        let bytes = response.bytes().await.map_err(|source| CallError::Unreachable {
-            peer: self.host.clone(),
-            source: Some(source),
-        })?;
+        let bytes = response
+            .bytes()
+            .await
+            .map_err(|source| CallError::Unreachable {
+                peer: self.host.clone(),
+                source: Some(source),
+            })?;
         let text: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
         serde_json::from_slice(text).map_err(|error| CallError::Unexpected {
             peer: self.host.clone(),
@@ -228,8 +241,13 @@ impl ControlClient {
         body: Option<&(impl Serialize + ?Sized)>,
         deadline: Duration,
     ) -> Result<T, CallError> {
-        let mut last = CallError::Unreachable { peer: CONTROL_HOST.to_owned(), source: None };
-        for (address, peer) in self.lock().clone() {
+        let mut last = CallError::Unreachable {
+            peer: CONTROL_HOST.to_owned(),
+            source: None,
+        };
+        // A copy: nobody waits for the list while a call is under way.
+        let peers = self.lock().clone();
+        for (address, peer) in peers {
             match peer.call(method.clone(), path, body, deadline).await {
                 Err(error) if error.is_transient() => last = error,
                 outcome => {

@@ -63,7 +63,9 @@ pub fn csr() -> Result<(String, String), CredentialsError> {
         reason: error.to_string(),
     };
     let key = KeyPair::generate().map_err(damaged)?;
-    let request = CertificateParams::default().serialize_request(&key).map_err(damaged)?;
+    let request = CertificateParams::default()
+        .serialize_request(&key)
+        .map_err(damaged)?;
     Ok((key.serialize_pem(), request.pem().map_err(damaged)?))
 }
 
@@ -74,14 +76,24 @@ impl Credentials {
             let path = directory.join(name);
             std::fs::read_to_string(&path).map_err(|source| CredentialsError::File { path, source })
         };
-        Ok(Self { key: read(KEY)?, certificate: read(CERTIFICATE)?, ca: read(CA)? })
+        Ok(Self {
+            key: read(KEY)?,
+            certificate: read(CERTIFICATE)?,
+            ca: read(CA)?,
+        })
     }
 
     /// Writes them to a directory, each file whole or not at all; only its owner may read them.
     pub fn save(&self, directory: &Path) -> Result<(), CredentialsError> {
-        std::fs::create_dir_all(directory)
-            .map_err(|source| CredentialsError::File { path: directory.to_owned(), source })?;
-        for (name, text) in [(KEY, &self.key), (CERTIFICATE, &self.certificate), (CA, &self.ca)] {
+        std::fs::create_dir_all(directory).map_err(|source| CredentialsError::File {
+            path: directory.to_owned(),
+            source,
+        })?;
+        for (name, text) in [
+            (KEY, &self.key),
+            (CERTIFICATE, &self.certificate),
+            (CA, &self.ca),
+        ] {
             let path = directory.join(name);
             write_whole(&path, text.as_bytes())
                 .map_err(|source| CredentialsError::File { path, source })?;
@@ -92,12 +104,13 @@ impl Credentials {
     /// Who the certificate says that this program is.
     pub fn identity(&self) -> Result<Identity, CredentialsError> {
         let chain = certificates("certificate", &self.certificate)?;
-        chain.first().and_then(|leaf| Identity::from_certificate(leaf)).ok_or_else(|| {
-            CredentialsError::Damaged {
+        chain
+            .first()
+            .and_then(|leaf| Identity::from_certificate(leaf))
+            .ok_or_else(|| CredentialsError::Damaged {
                 what: "certificate",
                 reason: "it names no program of a cluster".to_owned(),
-            }
-        })
+            })
     }
 
     /// When the certificate ends, seconds since 1970.
@@ -139,7 +152,9 @@ impl Credentials {
     fn roots(&self) -> Result<RootCertStore, CredentialsError> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates("cluster's CA", &self.ca)? {
-            roots.add(certificate).map_err(|error| damaged("cluster's CA", &error))?;
+            roots
+                .add(certificate)
+                .map_err(|error| damaged("cluster's CA", &error))?;
         }
         Ok(roots)
     }
@@ -158,7 +173,10 @@ impl Credentials {
 }
 
 fn damaged(what: &'static str, error: &dyn std::fmt::Display) -> CredentialsError {
-    CredentialsError::Damaged { what, reason: error.to_string() }
+    CredentialsError::Damaged {
+        what,
+        reason: error.to_string(),
+    }
 }
 
 pub(crate) fn certificates(

@@ -31,20 +31,26 @@ impl Identity {
         let role = [Role::Control, Role::Node, Role::Guard, Role::Edge]
             .into_iter()
             .find(|candidate| candidate.as_str() == role)?;
-        Some(Self { role, id: id.to_owned() })
+        Some(Self {
+            role,
+            id: id.to_owned(),
+        })
     }
 
     /// The identity in a certificate (DER) whose chain has been verified already.
     pub fn from_certificate(der: &[u8]) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-            ParsedExtension::SubjectAlternativeName(names) => {
-                names.general_names.iter().find_map(|name| match name {
-                    GeneralName::URI(uri) => Self::from_uri(uri),
-                    _ => None,
-                })
-            }
-            _ => None,
-        })
+        certificate
+            .extensions()
+            .iter()
+            .find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::SubjectAlternativeName(names) => {
+                    names.general_names.iter().find_map(|name| match name {
+                        GeneralName::URI(uri) => Self::from_uri(uri),
+                        _ => None,
+                    })
+                }
+                _ => None,
+            })
     }
 }

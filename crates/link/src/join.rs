@@ -22,7 +22,10 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Asks the instances that the token names, one after the other, until one answers.
 pub async fn join(token: &JoinToken, request: &JoinRequest) -> Result<JoinAnswer, CallError> {
-    let unreachable = |source| CallError::Unreachable { peer: CONTROL_HOST.to_owned(), source };
+    let unreachable = |source| CallError::Unreachable {
+        peer: CONTROL_HOST.to_owned(),
+        source,
+    };
     let mut last = unreachable(None);
     for address in &token.addresses {
         let client = builder(config(token))
@@ -30,7 +33,13 @@ pub async fn join(token: &JoinToken, request: &JoinRequest) -> Result<JoinAnswer
             .build()
             .map_err(|source| unreachable(Some(source)))?;
         let url = format!("https://{CONTROL_HOST}:{}/internal/v1/join", address.port());
-        match client.post(url).json(request).timeout(DEADLINE).send().await {
+        match client
+            .post(url)
+            .json(request)
+            .timeout(DEADLINE)
+            .send()
+            .await
+        {
             Err(source) => last = unreachable(Some(source)),
             Ok(response) => return read(response).await,
         }
@@ -40,8 +49,14 @@ pub async fn join(token: &JoinToken, request: &JoinRequest) -> Result<JoinAnswer
 
 async fn read(response: reqwest::Response) -> Result<JoinAnswer, CallError> {
     let status = response.status();
-    let unexpected = |detail: String| CallError::Unexpected { peer: CONTROL_HOST.to_owned(), detail };
-    let bytes = response.bytes().await.map_err(|error| unexpected(error.to_string()))?;
+    let unexpected = |detail: String| CallError::Unexpected {
+        peer: CONTROL_HOST.to_owned(),
+        detail,
+    };
+    let bytes = response
+        .bytes()
+        .await
+        .map_err(|error| unexpected(error.to_string()))?;
     if status.is_success() {
         return serde_json::from_slice(&bytes).map_err(|error| unexpected(error.to_string()));
     }

@@ -33,7 +33,10 @@ pub struct Peer {
 impl Peer {
     /// The caller's id, when it has this role.
     pub fn id_as(&self, role: Role) -> Option<&str> {
-        self.identity.as_ref().filter(|it| it.role == role).map(|it| it.id.as_str())
+        self.identity
+            .as_ref()
+            .filter(|it| it.role == role)
+            .map(|it| it.id.as_str())
     }
 
     /// The caller's role.
@@ -47,7 +50,8 @@ impl<S: Sync> FromRequestParts<S> for Peer {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         // Absent only when a router is served without `serve`: then nobody is trusted.
         let info = parts.extensions.get::<ConnectInfo<Peer>>();
-        info.map(|ConnectInfo(peer)| peer.clone()).ok_or(axum::http::StatusCode::FORBIDDEN)
+        info.map(|ConnectInfo(peer)| peer.clone())
+            .ok_or(axum::http::StatusCode::FORBIDDEN)
     }
 }
 
@@ -91,10 +95,12 @@ pub async fn serve(
     router: Router,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), CredentialsError> {
-    let local = listener.local_addr().map_err(|source| CredentialsError::File {
-        path: "listener".into(),
-        source,
-    })?;
+    let local = listener
+        .local_addr()
+        .map_err(|source| CredentialsError::File {
+            path: "listener".into(),
+            source,
+        })?;
     let acceptor = TlsAcceptor::from(Arc::new(credentials.server_config()?));
     let (sender, streams) = mpsc::channel(64);
     let accepting = tokio::spawn(accept(listener, acceptor, sender));

@@ -35,7 +35,10 @@ pub struct InvalidToken;
 impl JoinToken {
     /// The fingerprint of a CA certificate (PEM).
     pub fn fingerprint(ca_pem: &str) -> Option<String> {
-        let certificate = certificates("cluster's CA", ca_pem).ok()?.into_iter().next()?;
+        let certificate = certificates("cluster's CA", ca_pem)
+            .ok()?
+            .into_iter()
+            .next()?;
         Some(hex::encode(Sha256::digest(&certificate)))
     }
 }
@@ -50,7 +53,9 @@ impl fmt::Display for JoinToken {
 impl fmt::Debug for JoinToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The secret stays out of logs.
-        f.debug_struct("JoinToken").field("addresses", &self.addresses).finish_non_exhaustive()
+        f.debug_struct("JoinToken")
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
     }
 }
 
