@@ -1,0 +1,115 @@
+//! hbal's own algorithm (the best single move, again and again) on our incremental score.
+//!
+//! It is here to compare with: it walks hbal's path in a fraction of hbal's time, so that curves
+//! can be drawn at sizes that hbal cannot finish.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use super::moves::{cost, for_each_target};
+use super::state::{Change, Scratch, State};
+
+/// One step of the path.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    pub change: Change,
+    pub score: f64,
+    pub mib: i64,
+}
+
+/// Walks hbal's path for at most `most` moves, or until `stop` says so.
+pub(super) fn walk(state: &mut State, most: usize, stop: &dyn Fn() -> bool) -> Vec<Step> {
+    let mut scratch = Scratch::new();
+    let mut path = Vec::new();
+    while path.len() < most && !stop() {
+        state.recount();
+        let before = state.score();
+        let mut best: Option<(f64, Change)> = None;
+        for i in 0..state.instances.len() as u32 {
+            for_each_target(state, i, 1, |c| {
+                if let Some(s) = state.try_changes(&[c], &mut scratch)
+                    && best.is_none_or(|(b, _)| s < b - 1e-12)
+                {
+                    best = Some((s, c));
+                }
+            });
+        }
+        let Some((score, change)) = best.filter(|b| b.0 < before - 1e-10) else { break };
+        // hbal's `--min-gain` and `--min-gain-limit` with their defaults.
+        if before < 0.1 && before - score < 0.01 {
+            break;
+        }
+        let at = state.places[change.instance as usize];
+        let mib = cost(&state.instances[change.instance as usize], at, change.to);
+        state.apply(&[change], &mut scratch);
+        path.push(Step { change, score, mib });
+    }
+    path
+}
+
+/// GiB that a greedy path like hbal's would copy, found lazily: each instance's best move is kept
+/// in a heap and computed again only when its turn comes.
+pub(super) fn usual_gib(start: &State) -> f64 {
+    let mut state = start.clone();
+    let mut scratch = Scratch::new();
+    let mut heap = BinaryHeap::new();
+    for i in 0..state.instances.len() as u32 {
+        heap.extend(best_of(&state, i, &mut scratch));
+    }
+    let mut mib = 0;
+    let mut left = 20 * state.instances.len();
+    while let Some(top) = heap.pop() {
+        left = left.saturating_sub(1);
+        let i = top.change.instance;
+        let Some(now) = best_of(&state, i, &mut scratch).filter(|_| left > 0) else { continue };
+        if heap.peek().is_some_and(|next| next.gain > now.gain) {
+            heap.push(now);
+            continue;
+        }
+        let at = state.places[i as usize];
+        mib += cost(&state.instances[i as usize], at, now.change.to);
+        state.apply(&[now.change], &mut scratch);
+        heap.extend(best_of(&state, i, &mut scratch));
+    }
+    mib as f64 / 1024.0
+}
+
+struct Best {
+    gain: f64,
+    change: Change,
+}
+
+impl PartialEq for Best {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+impl Eq for Best {}
+impl PartialOrd for Best {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Best {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.gain
+            .total_cmp(&other.gain)
+            .then(other.change.instance.cmp(&self.change.instance))
+    }
+}
+
+fn best_of(state: &State, instance: u32, scratch: &mut Scratch) -> Option<Best> {
+    let before = state.score();
+    let mut best: Option<Best> = None;
+    // An estimate is enough: at most some 64 nodes are asked.
+    let stride = (state.node_count() / 64).max(1);
+    for_each_target(state, instance, stride, |change| {
+        if let Some(score) = state.try_changes(&[change], scratch) {
+            let gain = before - score;
+            if gain > 1e-9 && best.as_ref().is_none_or(|b| gain > b.gain) {
+                best = Some(Best { gain, change });
+            }
+        }
+    });
+    best
+}
