@@ -93,6 +93,9 @@ pub struct Identity {
     pub gateways: Vec<IpAddr>,
     /// Name servers.
     pub resolvers: Vec<IpAddr>,
+    /// The edges' addresses in the server network: only they may say who a visitor is.
+    #[serde(default)]
+    pub edges: Vec<IpAddr>,
 }
 
 impl std::fmt::Debug for Identity {

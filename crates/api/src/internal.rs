@@ -8,7 +8,7 @@
 //! | `GET /internal/v1/instances` | every role | → [`Instances`] |
 //! | `POST /internal/v1/lease` | guard | [`LeaseRequest`] → [`LeaseAnswer`] |
 //! | `POST /internal/v1/nodes/report` | node | [`NodeReport`] → nothing |
-//! | `GET /internal/v1/blobs/{sha256}` | node | → the file, ranges allowed |
+//! | `GET /internal/v1/blobs/{sha256}` | node, control | → the file, ranges allowed |
 //! | `GET /internal/v1/routes` | edge | → [`crate::edge::RouteUpdate`] |
 //! | `POST /internal/v1/edges/report` | edge | [`crate::edge::EdgeReport`] → nothing |
 //!
@@ -186,6 +186,7 @@ pub struct NodeReport {
 
 /// What a node uses.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NodeUsage {
     /// Share of its CPUs in use, 0 to 1.
     pub cpu: f64,

@@ -9,5 +9,6 @@ pub mod guest;
 pub mod internal;
 pub mod node;
 pub mod problem;
+pub mod public;
 
 pub use problem::Problem;

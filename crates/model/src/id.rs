@@ -98,7 +98,12 @@ impl<'de, K> Deserialize<'de> for Id<K> {
 #[cfg(feature = "openapi")]
 impl<K> utoipa::PartialSchema for Id<K> {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-        Uuid::schema()
+        use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))
+            .description(Some("A UUID of version 7."))
+            .into()
     }
 }
 #[cfg(feature = "openapi")]

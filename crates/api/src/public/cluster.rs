@@ -1,0 +1,255 @@
+//! Nodes, edges, control instances, join tokens, profiles, images, the catalogue, capacity.
+
+use std::collections::BTreeMap;
+
+use undine_model::lifecycle::NodeState;
+use undine_model::{Bytes, EdgeId, InstanceId, MilliCpu, NodeId, ServerId, Slug};
+
+use super::{answers, choices, requests};
+use crate::internal::NodeUsage;
+use crate::node::Inventory;
+
+answers! {
+    /// A hardware node.
+    pub struct Node {
+        /// Its id.
+        pub id: NodeId,
+        /// Its name.
+        pub name: Slug,
+        /// What it may be used for.
+        pub state: NodeState,
+        /// Its agent's address.
+        pub address: String,
+        /// What it is made of.
+        pub inventory: Option<Inventory>,
+        /// What its servers have been promised.
+        pub committed: Committed,
+        /// What it uses, as last reported.
+        pub usage: Option<NodeUsage>,
+        /// When it last reported.
+        pub last_report_at: Option<i64>,
+        /// When its guard last renewed the lease.
+        pub lease_renewed_at: Option<i64>,
+        /// When its certificate ends.
+        pub certificate_expires_at: Option<i64>,
+        /// When it joined.
+        pub created_at: i64,
+        /// Counts its changes.
+        pub version: i64,
+    }
+
+    /// What the servers on a node have been promised.
+    pub struct Committed {
+        /// Servers.
+        pub servers: u32,
+        /// Memory, with QEMU's own.
+        pub memory: Bytes,
+        /// CPU.
+        pub cpu: MilliCpu,
+        /// Disk.
+        pub disk: Bytes,
+    }
+
+    /// A public door.
+    pub struct Edge {
+        /// Its id.
+        pub id: EdgeId,
+        /// Its name.
+        pub name: Slug,
+        /// Where visitors reach it.
+        pub addresses: Vec<String>,
+        /// The version of its program.
+        pub program: String,
+        /// When it last reported.
+        pub last_report_at: Option<i64>,
+        /// The version of the routes that it serves.
+        pub table_version: u64,
+        /// When it joined.
+        pub created_at: i64,
+    }
+
+    /// One of the equal instances of control.
+    pub struct Instance {
+        /// Its id.
+        pub id: InstanceId,
+        /// Its name.
+        pub name: Slug,
+        /// Its address in the management network.
+        pub address: String,
+        /// Has it been heard of lately?
+        pub alive: bool,
+        /// When it last said that it lives.
+        pub heartbeat_at: i64,
+        /// When its process started.
+        pub started_at: i64,
+        /// The version of its program.
+        pub program: String,
+        /// The one that answers this request.
+        pub this: bool,
+    }
+
+    /// A join token, without its secret.
+    pub struct JoinToken {
+        /// Its id.
+        pub id: String,
+        /// What it admits.
+        pub role: JoinRole,
+        /// The only name that it admits, when that is fixed.
+        pub name: Option<Slug>,
+        /// When it stops admitting.
+        pub expires_at: i64,
+        /// When it was used.
+        pub used_at: Option<i64>,
+        /// When it was made.
+        pub created_at: i64,
+        /// Counts its changes.
+        pub version: i64,
+    }
+
+    /// A join token with its secret, shown once.
+    pub struct NewJoinToken {
+        /// The token.
+        pub join_token: JoinToken,
+        /// What to paste into `undine-node join`, `undine-edge join` or `undine-control join`.
+        pub token: String,
+    }
+
+    /// What a kind of server is good at.
+    pub struct Profile {
+        /// Its name.
+        pub name: Slug,
+        /// One line for people.
+        pub title: String,
+        /// The image that its servers run.
+        pub image: Slug,
+        /// A new server's memory, unless said otherwise.
+        pub memory: Bytes,
+        /// A new server's virtual CPUs, unless said otherwise.
+        pub vcpus: u32,
+        /// A new server's CPU, unless said otherwise.
+        pub cpu: MilliCpu,
+        /// A new server's data disk, unless said otherwise.
+        pub disk: Bytes,
+        /// How sites can run on it: name and one line for people.
+        pub runtimes: BTreeMap<String, String>,
+        /// SHA-256 of its definition.
+        pub hash: String,
+        /// When it came in.
+        pub created_at: i64,
+        /// Counts its changes.
+        pub version: i64,
+    }
+
+    /// An image that servers boot.
+    pub struct Image {
+        /// Its hash.
+        pub hash: String,
+        /// Its name.
+        pub name: String,
+        /// Debian's release.
+        pub release: String,
+        /// Bytes of its files.
+        pub size: Bytes,
+        /// How many packages it holds.
+        pub packages: u32,
+        /// Servers that run it.
+        pub servers: u32,
+        /// When it came in.
+        pub created_at: i64,
+    }
+
+    /// An application of the catalogue.
+    pub struct App {
+        /// Its name.
+        pub name: Slug,
+        /// One line for people.
+        pub title: String,
+        /// The runtime that it needs.
+        pub runtime: Slug,
+        /// It needs a database, which is made along.
+        pub database: bool,
+        /// What must be answered to install it: name to question.
+        pub questions: BTreeMap<String, String>,
+    }
+
+    /// What the cluster holds and what is left.
+    pub struct Capacity {
+        /// Of all nodes that take servers.
+        pub total: Resources,
+        /// Promised to servers.
+        pub committed: Resources,
+        /// Left.
+        pub free: Resources,
+        /// By node.
+        pub nodes: Vec<NodeCapacity>,
+        /// How many more servers of each profile fit, at its usual size.
+        pub fits: BTreeMap<String, u32>,
+    }
+
+    /// Amounts of the three things that a server takes.
+    #[derive(Copy, Default)]
+    pub struct Resources {
+        /// CPU.
+        pub cpu: MilliCpu,
+        /// Memory.
+        pub memory: Bytes,
+        /// Disk.
+        pub disk: Bytes,
+    }
+
+    /// One node's share of the capacity.
+    pub struct NodeCapacity {
+        /// Which one.
+        pub node: NodeId,
+        /// Its name.
+        pub name: Slug,
+        /// Does it take servers?
+        pub state: NodeState,
+        /// What it has.
+        pub total: Resources,
+        /// What is left of it.
+        pub free: Resources,
+        /// Its servers.
+        pub servers: Vec<ServerId>,
+    }
+}
+
+choices! {
+    /// What a join token admits.
+    pub enum JoinRole {
+        /// A hardware node with its guard.
+        Node,
+        /// A public door.
+        Edge,
+        /// A further instance of control.
+        Control,
+    }
+
+    /// What an operator may make of a node.
+    pub enum NodeUse {
+        /// It takes servers.
+        Ready,
+        /// It keeps what it has and takes nothing new.
+        Cordoned,
+    }
+}
+
+requests! {
+    /// A wish for a join token.
+    pub struct CreateJoinToken {
+        /// What it is to admit.
+        pub role: JoinRole,
+        /// The only name that it is to admit.
+        #[serde(default)]
+        pub name: Option<Slug>,
+        /// How long it admits, in seconds (3,600 unless said otherwise, at most a week).
+        #[serde(default)]
+        pub ttl_s: Option<u32>,
+    }
+
+    /// A change of a node.
+    pub struct UpdateNode {
+        /// What it may be used for.
+        pub state: NodeUse,
+    }
+}

@@ -1,0 +1,130 @@
+//! Servers.
+
+use undine_model::lifecycle::ServerState;
+use undine_model::{Bytes, MilliCpu, NodeId, OperationId, ServerId, Slug};
+
+use super::{Operation, answers, choices, requests};
+
+answers! {
+    /// A server: a VM with a profile.
+    pub struct Server {
+        /// Its id.
+        pub id: ServerId,
+        /// Its name.
+        pub name: Slug,
+        /// Its profile.
+        pub profile: Slug,
+        /// The hash of the image that it runs.
+        pub image: Option<String>,
+        /// The node that it is on.
+        pub node: Option<NodeId>,
+        /// Why it is on that node, in words.
+        pub reason: String,
+        /// What it is doing.
+        pub state: ServerState,
+        /// What it should be doing.
+        pub wanted: WantedState,
+        /// Why it failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub error: Option<String>,
+        /// Grows with every change of its owner.
+        pub epoch: u64,
+        /// Memory.
+        pub memory: Bytes,
+        /// Virtual CPUs.
+        pub vcpus: u32,
+        /// CPU that it may use at most.
+        pub cpu: MilliCpu,
+        /// Size of its data disk.
+        pub disk: Bytes,
+        /// Its address in the server network.
+        pub ipv4: String,
+        /// Its address in the server network.
+        pub ipv6: String,
+        /// May it send mail directly (TCP port 25)?
+        pub smtp: bool,
+        /// Sites on it.
+        pub sites: u32,
+        /// The newest version of what it must run.
+        pub manifest_version: u64,
+        /// The version that it runs.
+        pub manifest_applied: u64,
+        /// The operation that works on it now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub operation: Option<OperationId>,
+        /// When it was made.
+        pub created_at: i64,
+        /// When it was last changed.
+        pub updated_at: i64,
+        /// Counts its changes.
+        pub version: i64,
+    }
+
+    /// A server and the operation that now works on it.
+    pub struct ServerOperation {
+        /// The server.
+        pub server: Server,
+        /// The operation.
+        pub operation: Operation,
+    }
+}
+
+choices! {
+    /// What somebody wants a server to be.
+    pub enum WantedState {
+        /// Up.
+        Running,
+        /// Down.
+        Stopped,
+    }
+}
+
+requests! {
+    /// A wish for a server.
+    pub struct CreateServer {
+        /// Its name.
+        pub name: Slug,
+        /// Its profile.
+        pub profile: Slug,
+        /// On this node (id or name) and no other.
+        #[serde(default)]
+        pub node: Option<String>,
+        /// Memory, in bytes; the profile's unless said otherwise.
+        #[serde(default)]
+        pub memory: Option<Bytes>,
+        /// Virtual CPUs; the profile's unless said otherwise.
+        #[serde(default)]
+        pub vcpus: Option<u32>,
+        /// Thousandths of a CPU; the profile's unless said otherwise.
+        #[serde(default)]
+        pub cpu: Option<MilliCpu>,
+        /// Size of the data disk, in bytes; the profile's unless said otherwise.
+        #[serde(default)]
+        pub disk: Option<Bytes>,
+        /// May it start from a RAM template? Yes, unless said otherwise.
+        #[serde(default)]
+        pub template: Option<bool>,
+        /// May it send mail directly? No, unless said otherwise.
+        #[serde(default)]
+        pub smtp: Option<bool>,
+    }
+
+    /// A change of a server. What changes its VM counts from its next start.
+    pub struct UpdateServer {
+        /// Memory, in bytes.
+        #[serde(default)]
+        pub memory: Option<Bytes>,
+        /// Virtual CPUs.
+        #[serde(default)]
+        pub vcpus: Option<u32>,
+        /// Thousandths of a CPU.
+        #[serde(default)]
+        pub cpu: Option<MilliCpu>,
+        /// May it start from a RAM template?
+        #[serde(default)]
+        pub template: Option<bool>,
+        /// May it send mail directly?
+        #[serde(default)]
+        pub smtp: Option<bool>,
+    }
+}
