@@ -23,13 +23,19 @@ pub struct App {
     /// What the installer asks: name to question.
     #[serde(default)]
     pub questions: BTreeMap<String, String>,
-    /// Path in the release to template text (site, database, answers, fresh secrets).
+    /// Path in the release to template text. It may use `site`, `database`, `answers` and
+    /// `secrets`: a list of fresh random texts.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
     /// Folders that outlive a release, such as `wp-content/uploads`.
     #[serde(default)]
     pub shared: Vec<String>,
-    /// The installer: program and arguments, templates each, run as the site's user in its slice.
+    /// Files that only the installer sees: name to text. They lie in `{{ work }}` while it runs.
+    #[serde(default)]
+    pub scripts: BTreeMap<String, String>,
+    /// The installer: program and arguments, templates each (`{{ release }}`, `{{ work }}`), run
+    /// as the site's user in its slice. It reads `{"site": …, "answers": …}` on standard input,
+    /// so that passwords stay out of the list of processes.
     #[serde(default)]
     pub install: Vec<String>,
 }

@@ -4,8 +4,13 @@
 //! services), so a new tool comes in without new code.
 
 pub mod app;
+pub mod load;
 pub mod profile;
+pub mod quote;
+pub mod render;
 pub mod spec;
+pub mod sql;
+pub mod validate;
 
 pub use profile::Profile;
 pub use spec::{Caps, DatabaseSpec, FORMAT, Manifest, ManifestDelta, SiteSettings, SiteSpec};

@@ -23,10 +23,39 @@ pub struct Profile {
     pub cpu: MilliCpu,
     /// A new server's data disk, unless said otherwise.
     pub disk: Bytes,
+    /// Folders of the whole server, made before its files.
+    #[serde(default)]
+    pub folders: BTreeMap<String, Folder>,
+    /// Files of the whole server that belong to no single service, such as unit templates: path
+    /// to template text.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
     /// Services of the whole server, in the order in which they start.
     pub services: Vec<Service>,
     /// How sites can run here.
     pub runtimes: BTreeMap<Slug, Runtime>,
+}
+
+/// A folder of the whole server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Folder {
+    /// The group that may enter, by its number in the image.
+    #[serde(default)]
+    pub group: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// Prepares what a service keeps on the data disk, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct First {
+    /// The folder that the service needs; nothing is run when it is there. It appears only when
+    /// the command has ended well, so a crash half-way leaves nothing half-made.
+    pub folder: String,
+    /// Program and arguments; `{{ folder }}` is where to build it.
+    pub run: Vec<String>,
 }
 
 /// A service of the whole server: its unit and the files that it reads.
@@ -41,9 +70,17 @@ pub struct Service {
     /// Path in the server to template text.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
-    /// A command that checks the rendered files before they are swapped in.
+    /// A command that checks the rendered files before they are swapped in; `{{ root }}` is the
+    /// folder that holds the candidate files under their own paths.
     #[serde(default)]
     pub check: Vec<String>,
+    /// Reads the sites' own blocks (`{{ root }}/run/undine/vhosts/*.conf`), so it is checked and
+    /// reloaded when one of them changes.
+    #[serde(default)]
+    pub vhosts: bool,
+    /// What it needs on the data disk before its first start.
+    #[serde(default)]
+    pub first: Option<First>,
 }
 
 /// How a site runs.
@@ -59,7 +96,11 @@ pub struct Runtime {
     /// content that the web server reads itself.
     #[serde(default)]
     pub unit: String,
-    /// A command that checks one site's rendered files before they are swapped in.
+    /// The unit that does the work and can be stopped when idle or to load a new release.
+    #[serde(default)]
+    pub worker: String,
+    /// A command that checks one site's rendered files before they are swapped in; `{{ root }}`
+    /// is the folder that holds the candidate files under their own paths.
     #[serde(default)]
     pub check: Vec<String>,
     /// Template of a web server block, for sites whose settings the generic one cannot serve.

@@ -72,9 +72,16 @@ pub struct SiteSpec {
     /// Shows the page for suspended sites.
     #[serde(default)]
     pub suspended: bool,
-    /// The release that must be live; none shows the welcome page.
+    /// The release that must be live; none leaves what is live (at first the welcome page).
     #[serde(default)]
     pub release: Option<ReleaseId>,
+}
+
+impl SiteSpec {
+    /// Every name of the site, the first one first.
+    pub fn names(&self) -> impl Iterator<Item = &DomainName> {
+        std::iter::once(&self.domain).chain(&self.aliases)
+    }
 }
 
 /// What a site's owner may set; all of it is optional.
