@@ -1,3 +1,59 @@
-//! The project's own commands.
+//! The project's own commands. `up` makes this machine a small hosting company, `test` proves
+//! that everything works; the rest serves those two.
 
-fn main() {}
+mod bench;
+mod command;
+mod down;
+mod image;
+mod machine;
+mod package;
+mod test;
+mod tidy;
+mod up;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "usage: cargo xtask COMMAND [--help]
+
+  up        make this machine a small hosting company: control, nodes, edges, servers, sites
+  down      remove everything that `up` made
+  test      run every check and test
+  tidy      check the house rules
+  bench     measure: site, start, memory, survival, image, placement
+  image     build a server image
+  package   make Debian packages";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<()> {
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("", arguments),
+    };
+    match command {
+        "up" => up::run(rest),
+        "down" => down::run(rest),
+        "test" => test::run(rest),
+        "tidy" => tidy::run(rest),
+        "bench" => bench::run(rest),
+        "image" => image::run(rest),
+        "package" => package::run(rest),
+        "supervise" => up::supervise::run(rest),
+        "" | "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        other => bail!("there is no command `{other}`\n{USAGE}"),
+    }
+}
