@@ -1,0 +1,13 @@
+//! Backup and restore of control's database.
+//!
+//! SQLite: [`backup`](Store::backup) writes a consistent copy while everything runs;
+//! [`restore`] puts one back while nothing runs. PostgreSQL: `pg_dump` and `pg_restore`, by
+//! [`dump_postgres`] and [`restore_postgres`]. A restored database carries the setting
+//! [`Settings::RESTORED`](crate::Settings::RESTORED): control asks every replica holder for its
+//! epochs before it may fail anything over.
+
+mod postgres;
+mod sqlite;
+
+pub use postgres::{dump_postgres, restore_postgres};
+pub use sqlite::restore;

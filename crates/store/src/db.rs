@@ -1,0 +1,95 @@
+//! The groups of methods, the same outside and inside of a transaction.
+
+use crate::store::{Session, Store, Tx};
+use crate::table::Table;
+use crate::{
+    Account, Audit, Counters, Database, Edge, Events, Idempotency, Image, Instance, JoinToken,
+    Leases, Manifests, Metrics, Node, Operation, Plan, Profile, Release, Replica, Routes, Server,
+    Settings, Site, SiteCertificate, Token,
+};
+
+macro_rules! groups {
+    (tables { $($(#[$tdoc:meta])* $table:ident: $record:ty,)* }
+     others { $($(#[$odoc:meta])* $other:ident: $group:ident,)* }) => {
+        /// All groups of methods; a [`Store`] and a [`Tx`] have them both.
+        pub trait Db: Sync {
+            /// Where the statements run.
+            fn session(&self) -> Session<'_>;
+            $($(#[$tdoc])* fn $table(&self) -> Table<'_, $record> {
+                Table::new(self.session())
+            })*
+            $($(#[$odoc])* fn $other(&self) -> $group<'_> {
+                $group { session: self.session() }
+            })*
+        }
+    };
+}
+
+groups! {
+    tables {
+        /// Control instances.
+        instances: Instance,
+        /// Hardware nodes.
+        nodes: Node,
+        /// Public doors.
+        edges: Edge,
+        /// Join tokens.
+        join_tokens: JoinToken,
+        /// Plans.
+        plans: Plan,
+        /// Accounts.
+        accounts: Account,
+        /// API tokens.
+        tokens: Token,
+        /// What was done by whom.
+        audit: Audit,
+        /// Profiles.
+        profiles: Profile,
+        /// Images.
+        images: Image,
+        /// Servers.
+        servers: Server,
+        /// Replicas.
+        replicas: Replica,
+        /// Sites.
+        sites: Site,
+        /// Databases.
+        databases: Database,
+        /// Releases.
+        releases: Release,
+        /// Certificates of sites.
+        certificates: SiteCertificate,
+        /// Durable work.
+        operations: Operation,
+    }
+    others {
+        /// Settings of the cluster.
+        settings: Settings,
+        /// Numbers that are given out once.
+        counters: Counters,
+        /// Leases of nodes.
+        leases: Leases,
+        /// What happened, in order.
+        events: Events,
+        /// What each server must run: versions and changes.
+        manifests: Manifests,
+        /// What the edges must know: version and changes.
+        routes: Routes,
+        /// Answers to requests that may come twice.
+        idempotency: Idempotency,
+        /// Measurements.
+        metrics: Metrics,
+    }
+}
+
+impl Db for Store {
+    fn session(&self) -> Session<'_> {
+        Session::Store(self)
+    }
+}
+
+impl Db for Tx {
+    fn session(&self) -> Session<'_> {
+        Session::Tx(self)
+    }
+}

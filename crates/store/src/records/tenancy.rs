@@ -1,0 +1,112 @@
+//! Who may do what: plans, accounts, tokens, and the audit of what they did.
+
+use serde_json::Value as Json;
+use undine_model::{AccountId, Id, PlanId, Slug, TokenId};
+use uuid::Uuid;
+
+use crate::record::{record, words};
+
+/// Marks the id of an audit row.
+pub enum AuditKind {}
+/// An audit row's id.
+pub type AuditId = Id<AuditKind>;
+
+record! {
+    /// The limits that accounts on it have.
+    Plan, "plan" in "plans", id PlanId {
+        /// Its name.
+        name: Slug,
+        /// The limits.
+        limits: Json,
+    }
+    /// Which plans.
+    filter PlanFilter { name: Slug }
+    frozen {}
+}
+
+words! {
+    /// Whether an account is served.
+    AccountState {
+        /// Served.
+        Active = "active",
+        /// Its sites show the page for suspended sites.
+        Suspended = "suspended",
+        /// Being removed with all it has.
+        Deleting = "deleting",
+    }
+}
+
+record! {
+    /// A customer.
+    Account, "account" in "accounts", id AccountId {
+        /// Its name.
+        name: Slug,
+        /// Its plan.
+        plan: PlanId,
+        /// Whether it is served.
+        state: AccountState,
+    }
+    /// Which accounts.
+    filter AccountFilter { name: Slug, plan: PlanId, state: AccountState }
+    frozen {}
+}
+
+words! {
+    /// What the bearer of a token is.
+    Role {
+        /// The provider: everything.
+        Provider = "provider",
+        /// An account's owner: that account only.
+        AccountOwner = "account_owner",
+    }
+}
+
+record! {
+    /// Lets its bearer use the API.
+    Token, "token" in "tokens", id TokenId {
+        /// SHA-256 of the secret, hexadecimal; the secret itself is never kept.
+        secret_sha256: String,
+        /// What people call it.
+        name: String,
+        /// What its bearer is.
+        role: Role,
+        /// The only account that it reaches.
+        account: Option<AccountId>,
+        /// What it may do; empty is all that its role may.
+        scopes: Vec<String>,
+        /// When it ends.
+        expires_at: Option<i64>,
+        /// When it was last used; exact to a minute.
+        last_used_at: Option<i64>,
+        /// When it was revoked.
+        revoked_at: Option<i64>,
+    }
+    /// Which tokens.
+    filter TokenFilter { role: Role, account: AccountId }
+    frozen { last_used_at }
+}
+
+record! {
+    /// One act, allowed or refused; only ever added.
+    Audit, "audit row" in "audit", id AuditId {
+        /// Who: a token's id, `node/<id>`, `system`.
+        actor: String,
+        /// What was done, such as `site.create`.
+        action: String,
+        /// To what, such as `site/<id>`.
+        subject: String,
+        /// The account that may see the row.
+        account: Option<AccountId>,
+        /// How it ended: `ok`, or the problem's code.
+        outcome: String,
+        /// The request that it was part of.
+        request_id: Option<Uuid>,
+        /// From where.
+        ip: Option<String>,
+        /// More about it.
+        data: Json,
+    }
+    /// Which audit rows.
+    filter AuditFilter { actor: String, action: String, subject: String, account: AccountId }
+    frozen {}
+}
