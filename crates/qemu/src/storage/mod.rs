@@ -1,0 +1,335 @@
+//! One replica of a server's data disk: its image file and the daemon that owns and exports it.
+//!
+//! One `qemu-storage-daemon` runs per replica and outlives us. Its command line carries image and
+//! NBD server, so it is either up with both or gone; exports come and go by command. An export's
+//! name holds epoch and incarnation, and [`StorageDaemon::open_epoch`] is the one way to open a
+//! higher epoch: record flushed, older exports dead and gone, new export added, in that order.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use crate::command::{escaped, server_socket, text};
+use crate::files::RunDir;
+use crate::process::{Exit, Process, ProcessId, Program};
+use crate::qmp::{Qmp, QmpError};
+use crate::sidecar::{ReplicaState, SidecarFile};
+
+mod error;
+mod image;
+mod name;
+
+pub use error::StorageError;
+pub use image::{Created, create_image, virtual_size};
+pub use name::{ExportName, ExportNameError};
+
+/// The block node of the replica inside its daemon.
+pub const IMAGE_NODE: &str = "image";
+/// The dirty bitmap that every replica always carries.
+pub const ALWAYS_BITMAP: &str = "always";
+/// Granularity of that bitmap: one qcow2 cluster.
+const BITMAP_GRANULARITY_BYTES: u64 = 64 << 10;
+const START_DEADLINE: Duration = Duration::from_secs(30);
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+const DELETE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Where a daemon's NBD server listens; also how a VM reaches it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NbdAddress {
+    /// On the same host.
+    Unix(PathBuf),
+    /// For other hosts.
+    Inet(SocketAddr),
+}
+
+/// How a daemon is started.
+#[derive(Clone, Debug)]
+pub struct DaemonConfig {
+    /// `qemu-storage-daemon`, its user and its control group.
+    pub program: Program,
+    /// Sockets and logs, one folder a daemon.
+    pub run_dir: RunDir,
+    /// The replica's qcow2 image.
+    pub image: PathBuf,
+    /// Where its exports are served.
+    pub listen: NbdAddress,
+}
+
+/// What became of the persistent bitmap when the image was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bitmap {
+    /// It is whole: every write since it was last cleared is in it.
+    Kept,
+    /// It is new, or was damaged by a crash: earlier writes are not in it.
+    Fresh,
+}
+
+/// A running storage daemon.
+#[derive(Clone, Debug)]
+pub struct StorageDaemon {
+    process: Process,
+    qmp: Qmp,
+    run_dir: RunDir,
+    bitmap: Bitmap,
+}
+
+impl StorageDaemon {
+    /// Starts the daemon of one replica. It opens the image or fails: a missing file is
+    /// [`StorageError::Lost`], one in use elsewhere [`StorageError::Busy`].
+    ///
+    /// Dying inside leaves either nothing or a daemon without exports, which
+    /// [`adopt`](Self::adopt) finds.
+    pub async fn start(config: &DaemonConfig) -> Result<Self, StorageError> {
+        let DaemonConfig { program, run_dir, image, listen } = config;
+        if let Some(id) = find(run_dir)? {
+            return Err(StorageError::AlreadyRuns { pid: id.pid });
+        }
+        if !tokio::fs::try_exists(image).await? {
+            return Err(StorageError::Lost { image: image.clone() });
+        }
+        run_dir.prepare(program.owner)?;
+        let process = program.start(&arguments(run_dir, image, listen)?, &run_dir.log())?;
+        let monitor = run_dir.qmp();
+        let connected = tokio::select! {
+            connected = Qmp::connect(&monitor, START_DEADLINE) => connected,
+            exit = process.wait() => return Err(failed(exit, run_dir, image)),
+        };
+        let opened = match connected {
+            Ok(qmp) => Self::with_bitmap(process.clone(), qmp, run_dir).await,
+            Err(error) => Err(error.into()),
+        };
+        if opened.is_err() {
+            process.kill().await?;
+        }
+        opened
+    }
+
+    /// Finds the daemon that runs in `run_dir`, started by us or by a predecessor, and changes
+    /// nothing about it. `None`: no such process.
+    pub async fn adopt(run_dir: &RunDir) -> Result<Option<Self>, StorageError> {
+        let Some(id) = find(run_dir)? else { return Ok(None) };
+        let qmp = Qmp::connect(&run_dir.qmp(), STOP_DEADLINE).await?;
+        let process = Process::adopt(id);
+        Self::with_bitmap(process, qmp, run_dir).await.map(Some)
+    }
+
+    async fn with_bitmap(
+        process: Process,
+        qmp: Qmp,
+        run_dir: &RunDir,
+    ) -> Result<Self, StorageError> {
+        let bitmap = ensure_bitmap(&qmp).await?;
+        Ok(Self { process, qmp, run_dir: run_dir.clone(), bitmap })
+    }
+
+    /// The daemon's process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Its monitor, for block jobs that this crate does not wrap.
+    pub fn qmp(&self) -> &Qmp {
+        &self.qmp
+    }
+
+    /// Whether the persistent bitmap survived; [`Bitmap::Fresh`] also for a new image.
+    pub fn bitmap(&self) -> Bitmap {
+        self.bitmap
+    }
+
+    /// The names of what is exported now, in no order.
+    pub async fn exports(&self) -> Result<Vec<ExportName>, StorageError> {
+        let exports = self.listed().await?;
+        exports.iter().map(|export| ExportName::from_id(&export.id).map_err(Into::into)).collect()
+    }
+
+    /// The virtual disk's size in bytes.
+    pub async fn size_bytes(&self) -> Result<u64, StorageError> {
+        let nodes = query_nodes(&self.qmp).await?;
+        let node = nodes.iter().find(|node| node["node-name"] == IMAGE_NODE);
+        node.and_then(|node| node["image"]["virtual-size"].as_u64())
+            .ok_or(StorageError::Unexpected { what: "the image's node has no size" })
+    }
+
+    /// Opens an epoch: flushes it into the sidecar, deletes every other export the hard way, waits
+    /// until each is really gone, then exports under `name`.
+    ///
+    /// A lower epoch than the sidecar's is refused with nothing touched. Dying inside leaves the
+    /// epoch recorded and perhaps nothing exported; repeating the call ends the work.
+    pub async fn open_epoch(
+        &self,
+        sidecar: &SidecarFile,
+        name: &ExportName,
+        state: ReplicaState,
+    ) -> Result<(), StorageError> {
+        sidecar.advance(name.epoch(), state).await?;
+        for other in self.exports().await?.iter().filter(|other| *other != name) {
+            self.delete_export(other).await?;
+        }
+        self.add_export(name).await
+    }
+
+    /// Ends every export; a VM that still writes gets errors and stops. Repeating is harmless.
+    pub async fn close_all(&self) -> Result<(), StorageError> {
+        for name in self.exports().await? {
+            self.delete_export(&name).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_export(&self, name: &ExportName) -> Result<(), StorageError> {
+        if self.exports().await?.contains(name) {
+            return Ok(());
+        }
+        let arguments = json!({"type": "nbd", "id": name.id(), "node-name": IMAGE_NODE,
+            "name": name.to_string(), "writable": true});
+        self.qmp.execute("block-export-add", arguments).await?;
+        Ok(())
+    }
+
+    /// `block-export-del` returns before the export is gone; gone means no longer listed.
+    async fn delete_export(&self, name: &ExportName) -> Result<(), StorageError> {
+        let mut events = self.qmp.events();
+        let arguments = json!({"id": name.id(), "mode": "hard"});
+        match self.qmp.execute("block-export-del", arguments).await {
+            // Refused when it is gone already or on its way; the list below tells which.
+            Ok(_) | Err(QmpError::Refused { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let until = Instant::now() + DELETE_DEADLINE;
+        loop {
+            if !self.listed().await?.iter().any(|export| export.id == name.id()) {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                return Err(StorageError::ExportStays { name: name.to_string() });
+            }
+            // Woken by BLOCK_EXPORT_DELETED; the time-out covers an event that was missed.
+            let _ = timeout(Duration::from_millis(50), events.recv()).await;
+        }
+    }
+
+    async fn listed(&self) -> Result<Vec<Listed>, StorageError> {
+        let exports = self.qmp.execute("query-block-exports", json!({})).await?;
+        serde_json::from_value(exports)
+            .map_err(|_| StorageError::Unexpected { what: "the list of exports is unreadable" })
+    }
+
+    /// Ends the daemon in order, so that its bitmaps are kept; by force when it does not obey.
+    /// On return its process is gone. Dying inside leaves it running or ending.
+    pub async fn stop(&self) -> Result<(), StorageError> {
+        self.close_all().await.or_else(|error| match error {
+            StorageError::Qmp(QmpError::Closed) => Ok(()),
+            other => Err(other),
+        })?;
+        // Closed: it is ending already.
+        let asked = self.qmp.execute_within("quit", json!({}), STOP_DEADLINE).await;
+        if asked.is_err() || !self.process.wait_within(STOP_DEADLINE).await {
+            self.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// Kills the daemon and waits until it is gone: no write of it can land any more.
+    pub async fn kill(&self) -> Result<(), StorageError> {
+        Ok(self.process.kill().await?)
+    }
+
+    /// The folder of its sockets and logs.
+    pub fn run_dir(&self) -> &RunDir {
+        &self.run_dir
+    }
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    id: String,
+}
+
+fn find(run_dir: &RunDir) -> Result<Option<ProcessId>, StorageError> {
+    Ok(ProcessId::find("--pidfile", &run_dir.pid_file())?)
+}
+
+async fn query_nodes(qmp: &Qmp) -> Result<Vec<Value>, StorageError> {
+    let nodes = qmp.execute("query-named-block-nodes", json!({"flat": true})).await?;
+    serde_json::from_value(nodes)
+        .map_err(|_| StorageError::Unexpected { what: "the list of block nodes is unreadable" })
+}
+
+/// Makes sure that the persistent bitmap is there and recording.
+async fn ensure_bitmap(qmp: &Qmp) -> Result<Bitmap, StorageError> {
+    let nodes = query_nodes(qmp).await?;
+    let node = nodes.iter().find(|node| node["node-name"] == IMAGE_NODE);
+    let node = node.ok_or(StorageError::Unexpected { what: "the daemon has no image" })?;
+    let bitmaps = node["dirty-bitmaps"].as_array().map_or(&[][..], Vec::as_slice);
+    let names = json!({"node": IMAGE_NODE, "name": ALWAYS_BITMAP});
+    match bitmaps.iter().find(|bitmap| bitmap["name"] == ALWAYS_BITMAP) {
+        Some(bitmap) if bitmap["inconsistent"] != true => return Ok(Bitmap::Kept),
+        // A crash left it half written; QEMU allows nothing but its removal.
+        Some(_) => drop(qmp.execute("block-dirty-bitmap-remove", names.clone()).await?),
+        None => {}
+    }
+    let mut fresh = names;
+    fresh["persistent"] = true.into();
+    fresh["granularity"] = BITMAP_GRANULARITY_BYTES.into();
+    qmp.execute("block-dirty-bitmap-add", fresh).await?;
+    Ok(Bitmap::Fresh)
+}
+
+fn arguments(
+    run_dir: &RunDir,
+    image: &Path,
+    listen: &NbdAddress,
+) -> Result<Vec<String>, StorageError> {
+    let pid_file = run_dir.pid_file();
+    let file = json!({"driver": "file", "node-name": "image-file", "discard": "unmap",
+        "filename": text(image, "the image's path")?});
+    let qcow2 = json!({"driver": "qcow2", "node-name": IMAGE_NODE, "file": "image-file",
+        "discard": "unmap"});
+    let server = match listen {
+        NbdAddress::Unix(path) => {
+            let path = escaped(text(path, "the NBD socket's path")?, "the NBD socket's path")?;
+            format!("addr.type=unix,addr.path={path}")
+        }
+        NbdAddress::Inet(address) => {
+            format!("addr.type=inet,addr.host={},addr.port={}", address.ip(), address.port())
+        }
+    };
+    Ok(vec![
+        "--pidfile".into(),
+        text(&pid_file, "the run folder")?.into(),
+        "--chardev".into(),
+        server_socket("qmp", &run_dir.qmp())?,
+        "--monitor".into(),
+        "chardev=qmp".into(),
+        "--blockdev".into(),
+        file.to_string(),
+        "--blockdev".into(),
+        qcow2.to_string(),
+        "--nbd-server".into(),
+        server,
+    ])
+}
+
+/// Says why a daemon ended before it was up.
+fn failed(exit: Exit, run_dir: &RunDir, image: &Path) -> StorageError {
+    let words = run_dir.last_words();
+    let image = image.to_owned();
+    if words.contains("lock") && words.contains("Failed to get") {
+        StorageError::Busy { image }
+    } else if words.contains("image-file") && words.contains("No such file") {
+        StorageError::Lost { image }
+    } else if words.contains("Address already in use") {
+        StorageError::AddressInUse
+    } else {
+        StorageError::Ended { exit, words }
+    }
+}
+
+#[cfg(test)]
+mod tests;
