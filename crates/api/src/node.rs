@@ -9,6 +9,7 @@
 //! | `DELETE /node/v1/replicas/{server}?epoch=N` | → nothing (gone, or was not there) |
 //! | `PUT /node/v1/servers/{server}` | [`StartSpec`] → [`ServerStatus`] (starts or tells) |
 //! | `GET /node/v1/servers/{server}` | → [`ServerStatus`] |
+//! | `DELETE /node/v1/servers/{server}?epoch=N` | → nothing (forgotten, or was not there; its replica stays) |
 //! | `POST /node/v1/servers/{server}/stop` | [`StopSpec`] → [`ServerStatus`] |
 //! | `POST /node/v1/servers/{server}/guest` | [`GuestCall`] → [`crate::guest::Answer`] |
 //! | `POST /node/v1/servers/{server}/releases?epoch=N` | archive; [`crate::guest::Upload`] as JSON in the header [`UPLOAD_HEADER`] → [`crate::guest::Answer`] |
@@ -148,6 +149,14 @@ pub struct ReplicaSpec {
     pub size: Bytes,
     /// Make it when it is not there; otherwise a missing file is `lost`.
     pub create: bool,
+    /// Open it although its daemon ended by itself and it may lack writes: only for the last copy
+    /// there is. A rising epoch opens it as well: then control has decided.
+    #[serde(default)]
+    pub accept_stale: bool,
+    /// Another node's server writes to it: its daemon listens on the node's address instead of a
+    /// local socket.
+    #[serde(default)]
+    pub remote: bool,
 }
 
 /// How a replica stands.
