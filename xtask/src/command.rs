@@ -15,10 +15,16 @@ pub fn command<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item
 /// Runs to its end and answers what it printed; when it fails, its last words are the error.
 pub fn output(command: &mut Command) -> Result<String> {
     let shown = shown(command);
-    let done = command.output().with_context(|| format!("{shown} could not be started"))?;
+    let done = command
+        .output()
+        .with_context(|| format!("{shown} could not be started"))?;
     if !done.status.success() {
         let words = String::from_utf8_lossy(&done.stderr);
-        let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no reason given");
+        let last = words
+            .lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .unwrap_or("no reason given");
         bail!("{shown} failed: {}", last.trim());
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
@@ -27,7 +33,9 @@ pub fn output(command: &mut Command) -> Result<String> {
 /// Runs to its end with its output on ours.
 pub fn run(command: &mut Command) -> Result<()> {
     let shown = shown(command);
-    let status = command.status().with_context(|| format!("{shown} could not be started"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("{shown} could not be started"))?;
     if !status.success() {
         bail!("{shown} failed ({status})");
     }
@@ -37,7 +45,11 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// Program and arguments, on one line.
 pub fn shown(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(command.get_args().map(|word| word.to_string_lossy().into_owned()));
+    words.extend(
+        command
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned()),
+    );
     words.join(" ")
 }
 

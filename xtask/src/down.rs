@@ -30,7 +30,11 @@ pub fn run(arguments: &[String]) -> Result<()> {
     remove_groups()?;
     println!("removing networks and files");
     network::remove()?;
-    for folder in [Path::new(layout::RUNTIME), Path::new(layout::STATE), &layout::target()] {
+    for folder in [
+        Path::new(layout::RUNTIME),
+        Path::new(layout::STATE),
+        &layout::target(),
+    ] {
         if folder.exists() {
             std::fs::remove_dir_all(folder)
                 .with_context(|| format!("{} could not be removed", folder.display()))?;
@@ -70,7 +74,9 @@ fn inhabitants() -> Result<Vec<String>> {
 
 /// Removes the control groups below ours, the innermost first, in every hierarchy.
 fn remove_groups() -> Result<()> {
-    for mount in ["", "unified", "cpu", "cpuacct", "memory", "pids", "blkio", "cpuset", "freezer", "devices"] {
+    for mount in [
+        "", "unified", "cpu", "cpuacct", "memory", "pids", "blkio", "cpuset", "freezer", "devices",
+    ] {
         let group = Path::new("/sys/fs/cgroup").join(mount).join(layout::CGROUP);
         if group.is_dir() {
             remove_group(&group)

@@ -22,17 +22,57 @@ const fn package(name: &'static str, why: &'static str, proof: &'static str) -> 
 
 /// What `up` needs.
 pub const FOR_UP: &[Package] = &[
-    package("qemu-system-x86", "runs the servers", "/usr/bin/qemu-system-x86_64"),
-    package("qemu-utils", "makes and exports their disks", "/usr/bin/qemu-storage-daemon"),
-    package("cmake", "builds the edge's compression library", "/usr/bin/cmake"),
-    package("mmdebstrap", "builds the server image from Debian packages", "/usr/bin/mmdebstrap"),
-    package("squashfs-tools", "packs the server image", "/usr/bin/mksquashfs"),
+    package(
+        "qemu-system-x86",
+        "runs the servers",
+        "/usr/bin/qemu-system-x86_64",
+    ),
+    package(
+        "qemu-utils",
+        "makes and exports their disks",
+        "/usr/bin/qemu-storage-daemon",
+    ),
+    package(
+        "cmake",
+        "builds the edge's compression library",
+        "/usr/bin/cmake",
+    ),
+    package(
+        "mmdebstrap",
+        "builds the server image from Debian packages",
+        "/usr/bin/mmdebstrap",
+    ),
+    package(
+        "squashfs-tools",
+        "packs the server image",
+        "/usr/bin/mksquashfs",
+    ),
     package("iproute2", "makes the nodes' networks", "/usr/sbin/ip"),
-    package("nftables", "filters and translates the servers' traffic", "/usr/sbin/nft"),
-    package("unbound", "answers the servers' name look-ups", "/usr/sbin/unbound"),
-    package("e2fsprogs", "checks the servers' file systems", "/usr/sbin/mke2fs"),
-    package("util-linux", "starts programs as other users", "/usr/bin/setpriv"),
-    package("busybox-static", "is the first RAM disk's tool box", "/usr/bin/busybox"),
+    package(
+        "nftables",
+        "filters and translates the servers' traffic",
+        "/usr/sbin/nft",
+    ),
+    package(
+        "unbound",
+        "answers the servers' name look-ups",
+        "/usr/sbin/unbound",
+    ),
+    package(
+        "e2fsprogs",
+        "checks the servers' file systems",
+        "/usr/sbin/mke2fs",
+    ),
+    package(
+        "util-linux",
+        "starts programs as other users",
+        "/usr/bin/setpriv",
+    ),
+    package(
+        "busybox-static",
+        "is the first RAM disk's tool box",
+        "/usr/bin/busybox",
+    ),
     package("zstd", "compresses", "/usr/bin/zstd"),
     package(
         "debian-archive-keyring",
@@ -42,15 +82,34 @@ pub const FOR_UP: &[Package] = &[
 ];
 
 /// What `up --store postgres` needs beside.
-pub const FOR_POSTGRES: &[Package] =
-    &[package("postgresql", "keeps control's records", "/usr/share/postgresql-common/pg_wrapper")];
+pub const FOR_POSTGRES: &[Package] = &[package(
+    "postgresql",
+    "keeps control's records",
+    "/usr/share/postgresql-common/pg_wrapper",
+)];
 
 /// What `test` needs beside.
 pub const FOR_TEST: &[Package] = &[
-    package("postgresql", "the store's tests run on it", "/usr/share/postgresql-common/pg_wrapper"),
-    package("chromium", "the browser tests drive it", "/usr/bin/chromium"),
-    package("chromium-driver", "drives the browser", "/usr/bin/chromedriver"),
-    package("ganeti-htools", "the placement library is judged beside it", "/usr/bin/hbal"),
+    package(
+        "postgresql",
+        "the store's tests run on it",
+        "/usr/share/postgresql-common/pg_wrapper",
+    ),
+    package(
+        "chromium",
+        "the browser tests drive it",
+        "/usr/bin/chromium",
+    ),
+    package(
+        "chromium-driver",
+        "drives the browser",
+        "/usr/bin/chromedriver",
+    ),
+    package(
+        "ganeti-htools",
+        "the placement library is judged beside it",
+        "/usr/bin/hbal",
+    ),
 ];
 
 /// The oldest QEMU whose behaviour the disk protocol was seen to rely on.
@@ -73,7 +132,10 @@ pub fn provide(wanted: &[&[Package]], install: bool) -> Result<()> {
     let mut names: Vec<&str> = missing.iter().map(|package| package.name).collect();
     names.dedup();
     if !install {
-        bail!("install these packages, or run without --no-install: {}", names.join(" "));
+        bail!(
+            "install these packages, or run without --no-install: {}",
+            names.join(" ")
+        );
     }
     require_root("to install packages")?;
     install_packages(release, &names)
@@ -97,7 +159,10 @@ fn is_too_old(package: &Package) -> bool {
 fn debian_release() -> Result<u32> {
     let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let field = |name: &str| {
-        text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("").trim_matches('"')
+        text.lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap_or("")
+            .trim_matches('"')
     };
     let release = field("VERSION_ID=").parse().unwrap_or(0);
     ensure!(
@@ -113,8 +178,9 @@ fn debian_release() -> Result<u32> {
 
 fn install_packages(release: u32, names: &[&str]) -> Result<()> {
     println!("  apt-get install {}", names.join(" "));
-    let (newer, plain): (Vec<&str>, Vec<&str>) =
-        names.iter().partition(|name| release == 12 && name.starts_with("qemu-"));
+    let (newer, plain): (Vec<&str>, Vec<&str>) = names
+        .iter()
+        .partition(|name| release == 12 && name.starts_with("qemu-"));
     if !newer.is_empty() {
         add_backports()?;
     }
@@ -165,16 +231,30 @@ fn debian_mirror() -> String {
 /// Refuses anybody but root, saying what for.
 pub fn require_root(what_for: &str) -> Result<()> {
     let id = ask("id", &["-u"])?;
-    ensure!(id.trim() == "0", "root is needed {what_for}: run the command with sudo");
+    ensure!(
+        id.trim() == "0",
+        "root is needed {what_for}: run the command with sudo"
+    );
     Ok(())
 }
 
 /// Refuses when there is less room than this where the path is (or will be).
 pub fn require_room(path: &Path, gib: u64) -> Result<()> {
-    let there = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    let text =
-        output(&mut command("df", ["--output=avail", "-B1", &there.to_string_lossy()]))?;
-    let free: u64 = text.lines().nth(1).unwrap_or("").trim().parse().unwrap_or(0);
+    let there = path
+        .ancestors()
+        .find(|folder| folder.exists())
+        .unwrap_or(Path::new("/"));
+    let text = output(&mut command(
+        "df",
+        ["--output=avail", "-B1", &there.to_string_lossy()],
+    ))?;
+    let free: u64 = text
+        .lines()
+        .nth(1)
+        .unwrap_or("")
+        .trim()
+        .parse()
+        .unwrap_or(0);
     ensure!(
         free >= gib << 30,
         "{} has {:.1} GiB of room, {gib} GiB are needed: free some or choose another disk",
@@ -187,8 +267,16 @@ pub fn require_room(path: &Path, gib: u64) -> Result<()> {
 /// Memory of the machine in MiB.
 pub fn memory_mib() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or("0 kB");
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or(0) / 1024
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .unwrap_or("0 kB");
+    line.trim()
+        .trim_end_matches(" kB")
+        .trim()
+        .parse::<u64>()
+        .unwrap_or(0)
+        / 1024
 }
 
 /// Runs cargo with its progress on the terminal.

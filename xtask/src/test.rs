@@ -1,8 +1,155 @@
-//! Being written.
+//! `test`: every check and test, as CI and a newcomer run them, the quick ones first.
 
-use anyhow::{Result, bail};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{ask, command, run as call};
+use crate::machine::{self, cargo};
+use crate::{down, tidy, up};
+
+const USAGE: &str = "usage: cargo xtask test [--only STAGE] [--no-install]
+
+stages: format, tidy, deny, lint, unit, vm";
+
+/// One stage and what it runs.
+type Stage = (&'static str, fn() -> Result<()>);
+
+const STAGES: [Stage; 6] = [
+    ("format", format),
+    ("tidy", || tidy::run(&[])),
+    ("deny", deny),
+    ("lint", lint),
+    ("unit", unit),
+    ("vm", vm),
+];
 
 /// The command.
-pub fn run(_: &[String]) -> Result<()> {
-    bail!("not there yet")
+pub fn run(arguments: &[String]) -> Result<()> {
+    let (mut only, mut install) = (None, true);
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--only" => only = Some(words.next().context(USAGE)?.clone()),
+            "--no-install" => install = false,
+            _ => bail!("{USAGE}"),
+        }
+    }
+    if let Some(name) = &only
+        && !STAGES.iter().any(|(stage, _)| stage == name)
+    {
+        bail!("there is no stage `{name}`\n{USAGE}");
+    }
+    machine::provide(&[machine::FOR_UP, machine::FOR_TEST], install)?;
+    provide_cargo_tools(install)?;
+    let begun = Instant::now();
+    for (name, stage) in STAGES {
+        if only.as_ref().is_none_or(|wanted| wanted == name) {
+            println!("\n== {name} ({:.0} s)", begun.elapsed().as_secs_f64());
+            stage().with_context(|| format!("stage {name}"))?;
+        }
+    }
+    println!(
+        "\n== everything passed ({:.0} s)",
+        begun.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn provide_cargo_tools(install: bool) -> Result<()> {
+    for (tool, more) in [
+        ("cargo-nextest", None),
+        ("cargo-deny", Some("--no-default-features")),
+    ] {
+        if ask(tool, &["--version"]).is_ok() || ask("cargo", &[&tool[6..], "--version"]).is_ok() {
+            continue;
+        }
+        if !install {
+            bail!("{tool} is missing; cargo install --locked {tool}");
+        }
+        println!("  cargo install {tool}");
+        let mut words = vec!["install", "--locked", "--quiet", tool];
+        words.extend(more);
+        cargo(&words)?;
+    }
+    Ok(())
+}
+
+fn format() -> Result<()> {
+    cargo(&["fmt", "--all", "--check"])
+}
+
+fn deny() -> Result<()> {
+    cargo(&[
+        "deny",
+        "--log-level",
+        "error",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ])?;
+    match ask(
+        "cargo",
+        &["deny", "--log-level", "error", "check", "advisories"],
+    ) {
+        Ok(_) => println!("no advisories"),
+        Err(error) if format!("{error:#}").contains("fetch") => {
+            println!("the advisories could NOT be checked: their database is out of reach here");
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+fn lint() -> Result<()> {
+    cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ])
+}
+
+/// Everything that needs no cluster; the end-to-end tests come after, on one that is up.
+fn unit() -> Result<()> {
+    cargo(&["nextest", "run", "--workspace", "--exclude", "undine-e2e"])
+}
+
+/// Brings a cluster up as a user does, tests it from outside, takes it down again whatever came
+/// of it.
+fn vm() -> Result<()> {
+    let tested = bring_up_and_test();
+    if tested.is_err() {
+        show_logs();
+    }
+    let removed = down::run(&[]);
+    tested.and(removed)
+}
+
+fn bring_up_and_test() -> Result<()> {
+    down::run(&[])?;
+    up::run(&["--detach".to_owned()])?;
+    cargo(&[
+        "nextest",
+        "run",
+        "--package",
+        "undine-e2e",
+        "--test-threads",
+        "1",
+    ])
+}
+
+/// The last words of every program, for whoever reads the failure.
+fn show_logs() {
+    let folder = up::layout::target().join("logs");
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        println!("\n---- {}", entry.path().display());
+        let _ = call(&mut command(
+            "tail",
+            ["-n", "25", &entry.path().to_string_lossy()],
+        ));
+    }
 }

@@ -172,7 +172,12 @@ impl Apt {
     pub fn unpack(&self, package: &Package, to: &Path) -> Result<()> {
         let wanted = format!("{}={}", package.0, package.1);
         let mut command = self.command();
-        tools::run("apt-get download", command.args(["download", &wanted]), &self.log, &mut |_| {})?;
+        tools::run(
+            "apt-get download",
+            command.args(["download", &wanted]),
+            &self.log,
+            &mut |_| {},
+        )?;
         let start = format!("{}_", package.0);
         let file = std::fs::read_dir(self.folder.join("download"))?
             .filter_map(Result::ok)

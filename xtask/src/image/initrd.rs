@@ -14,17 +14,22 @@ const FOLDERS: &[&str] = &[
     "bin", "dev", "proc", "sys", "modules", "lower", "volatile", "root",
 ];
 
+/// Reads the guest agent and refuses a program that could not run in a server.
+pub fn read_agent(file: &Path) -> Result<Vec<u8>> {
+    let agent = std::fs::read(file)
+        .with_context(|| format!("the guest agent {} cannot be read", file.display()))?;
+    check_agent(&agent)?;
+    Ok(agent)
+}
+
 /// Writes an initramfs from a finished root's folder, the init script and the agent.
 pub fn write(
     file: &Path,
     root: &Path,
     finished: &Finished,
     init: &Path,
-    agent: &Path,
+    agent: &[u8],
 ) -> Result<()> {
-    let agent = std::fs::read(agent)
-        .with_context(|| format!("the guest agent {} cannot be read", agent.display()))?;
-    check_agent(&agent)?;
     let init = std::fs::read(init)
         .with_context(|| format!("the init script {} cannot be read", init.display()))?;
     let mut archive = Archive::new(BufWriter::new(File::create(file)?));
@@ -44,7 +49,7 @@ pub fn write(
         .iter()
         .fold(String::new(), |list, name| list + name + "\n");
     archive.file("modules/order", false, order.as_bytes())?;
-    archive.file("undine-guest", true, &agent)?;
+    archive.file("undine-guest", true, agent)?;
     archive.file("init", true, &init)?;
     archive
         .finish()

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-pub use cli::run;
+pub use cli::{build_guest, run};
 pub use record::{ImageFile, ImageRecord};
 
 use apt::{Apt, Mirrors};
@@ -67,12 +67,14 @@ pub fn build(options: &Options, progress: &dyn Fn(&str)) -> Result<BuiltImage> {
         .with_context(|| format!("there is no image definition {}", file.display()))?;
     let definition =
         Definition::parse(&text).with_context(|| format!("{} is wrong", file.display()))?;
+    // Before minutes are spent on a root that would get no agent.
+    let agent = initrd::read_agent(&options.guest)?;
     std::fs::create_dir_all(options.out.join("cache"))
         .with_context(|| format!("{} cannot be created", options.out.display()))?;
     let _alone = lock(&options.out, progress)?;
     clear_leftovers(&options.out)?;
     let root = ensure_root(options, &definition, progress)?;
-    assemble(options, &definition, &root, progress)
+    assemble(options, &definition, &root, &agent, progress)
 }
 
 /// The folder of a finished root for this definition.
@@ -98,10 +100,10 @@ fn ensure_root(
     tools::check_machine(&options.out)?;
     let log = options.out.join("build.log");
     std::fs::write(&log, "").context("the build log cannot be written")?;
-    let temporary = temporary_folder(&options.out)?;
+    let temporary = Temporary::new(&options.out)?;
     let mirrors = Mirrors::choose(options.mirror.as_deref())?;
     progress("asking the package mirror what there is");
-    let apt = Apt::open(&temporary.join("apt"), definition, &mirrors, &log)?;
+    let apt = Apt::open(&temporary.0.join("apt"), definition, &mirrors, &log)?;
     let kernel = &definition.kernel;
     let mut names = vec!["?essential", "?priority(required)", "apt"];
     names.extend(definition.packages.iter().map(String::as_str));
@@ -120,7 +122,7 @@ fn ensure_root(
             program: &options.program,
             log: &log,
         };
-        let building = temporary.join("root");
+        let building = temporary.0.join("root");
         std::fs::create_dir(&building)?;
         job.build(&building, progress)?;
         tools::check_null_device()?;
@@ -129,7 +131,6 @@ fn ensure_root(
         progress("the packages have not changed");
     }
     std::fs::write(&pointer, file_name(&root))?;
-    std::fs::remove_dir_all(&temporary)?;
     Ok(root)
 }
 
@@ -138,29 +139,25 @@ fn assemble(
     options: &Options,
     definition: &Definition,
     root: &Path,
+    agent: &[u8],
     progress: &dyn Fn(&str),
 ) -> Result<BuiltImage> {
     let finished = finished(root)?;
-    let building = temporary_folder(&options.out)?;
+    let temporary = Temporary::new(&options.out)?;
+    let building = &temporary.0;
     for name in ["root.squashfs", "vmlinux"] {
         std::fs::hard_link(root.join(name), building.join(name))
             .with_context(|| format!("{name} cannot be linked from the cache"))?;
     }
     let init = options.definition.join("../initrd/init");
-    initrd::write(
-        &building.join("initrd.img"),
-        root,
-        &finished,
-        &init,
-        &options.guest,
-    )?;
+    initrd::write(&building.join("initrd.img"), root, &finished, &init, agent)?;
     let mut files = BTreeMap::new();
     for (role, name) in [
         ("root", "root.squashfs"),
         ("kernel", "vmlinux"),
         ("initrd", "initrd.img"),
     ] {
-        files.insert(role.to_owned(), ImageFile::of(&building, name)?);
+        files.insert(role.to_owned(), ImageFile::of(building, name)?);
     }
     let (cmdline, cmdline_tcg) = (
         definition.cmdline.base.join(" "),
@@ -185,10 +182,9 @@ fn assemble(
         .out
         .join(format!("{}-{}", record.name, short(&record.hash)));
     if ImageRecord::read(&dir).as_ref() == Some(&record) {
-        std::fs::remove_dir_all(&building)?;
         progress(&format!("the image is there: {}", dir.display()));
     } else {
-        replace(&building, &dir)?;
+        replace(building, &dir)?;
         progress(&format!("the image is complete: {}", dir.display()));
     }
     Ok(BuiltImage { dir, record })
@@ -222,18 +218,30 @@ fn clear_leftovers(out: &Path) -> Result<()> {
     Ok(())
 }
 
-fn temporary_folder(out: &Path) -> Result<PathBuf> {
-    // An absolute path: apt and mmdebstrap change folders.
-    let base = out.canonicalize()?;
-    for number in 0..1000 {
-        let folder = base.join(format!("{TEMPORARY}{number}"));
-        match std::fs::create_dir(&folder) {
-            Ok(()) => return Ok(folder),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).context("no temporary folder can be made"),
+/// A folder to build in; what is left of it goes when the build ends, well or not.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(out: &Path) -> Result<Self> {
+        // An absolute path: apt and mmdebstrap change folders.
+        let base = out.canonicalize()?;
+        for number in 0..1000 {
+            let folder = base.join(format!("{TEMPORARY}{number}"));
+            match std::fs::create_dir(&folder) {
+                Ok(()) => return Ok(Self(folder)),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).context("no temporary folder can be made"),
+            }
         }
+        anyhow::bail!("too many unfinished builds in {}", base.display())
     }
-    anyhow::bail!("too many unfinished builds in {}", base.display())
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // A failure here is repaired by the next build; the folder may have been moved to its place.
+        drop(std::fs::remove_dir_all(&self.0));
+    }
 }
 
 /// Moves a complete folder to its place.

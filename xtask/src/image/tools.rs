@@ -156,15 +156,15 @@ pub fn run(
     command
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null());
-    let mut telling = String::new();
+    let mut telling = Vec::new();
     for line in BufReader::new(reader).split(b'\n') {
         let line = line.context("the program's output cannot be read")?;
         let line = String::from_utf8_lossy(&line);
         writeln!(log_file, "{line}")?;
         if is_progress(&line) {
             telling.clear();
-        } else if telling.is_empty() && is_telling(&line) {
-            line.trim().clone_into(&mut telling);
+        } else if is_telling(&line) {
+            telling.push(line.trim().to_owned());
         }
         watch(&line);
     }
@@ -188,6 +188,7 @@ fn is_telling(line: &str) -> bool {
             "error",
             "Error",
             "No space left",
+            "Could not",
             "FATAL",
             "annot ",
             "failed",
@@ -197,26 +198,30 @@ fn is_telling(line: &str) -> bool {
         .any(|mark| line.contains(mark))
 }
 
-/// One clear sentence out of a program's first telling line.
-fn explain(name: &str, telling: &str, log: &Path) -> String {
+/// What a mirror that does not answer makes apt say.
+const UNREACHABLE: &[&str] = &[
+    "Could not connect",
+    "Could not resolve",
+    "Temporary failure",
+    "Unable to connect",
+    "timed out",
+    "Failed to fetch",
+];
+
+/// One clear sentence out of a program's telling lines.
+fn explain(name: &str, telling: &[String], log: &Path) -> String {
     let log = log.display();
-    if telling.contains("No space left") {
+    let with = |mark: &str| telling.iter().find(|line| line.contains(mark));
+    if with("No space left").is_some() {
         return format!("the disk is full ({name} stopped; log: {log})");
     }
-    let unreachable = [
-        "Could not connect",
-        "Could not resolve",
-        "Temporary failure",
-        "Failed to fetch",
-        "timed out",
-    ];
-    if unreachable.iter().any(|mark| telling.contains(mark)) {
-        return format!("the package mirror is out of reach ({telling}; log: {log})");
+    if let Some(line) = UNREACHABLE.iter().find_map(|mark| with(mark)) {
+        return format!("the package mirror is out of reach: {line} (log: {log})");
     }
-    if telling.is_empty() {
-        return format!("{name} failed without a reason (log: {log})");
+    match telling.first() {
+        Some(line) => format!("{name} failed: {line} (log: {log})"),
+        None => format!("{name} failed without a reason (log: {log})"),
     }
-    format!("{name} failed: {telling} (log: {log})")
 }
 
 #[cfg(test)]
@@ -248,13 +253,18 @@ mod tests {
     #[test]
     fn a_full_disk_and_a_silent_mirror_are_told_apart() {
         let log = Path::new("build.log");
-        assert!(explain("x", "write: No space left on device", log).contains("disk is full"));
-        let sentence = explain(
-            "apt-get",
-            "E: Failed to fetch http://m/x  Could not connect",
-            log,
+        let of = |lines: &[&str]| {
+            let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+            explain("apt-get", &lines, log)
+        };
+        let full = of(&["E: a step failed", "write: No space left on device"]);
+        assert!(full.contains("the disk is full"), "{full}");
+        let silent = of(&["Err:1 http://m bookworm", "E: Could not connect to m:80"]);
+        assert!(
+            silent.starts_with("the package mirror is out of reach: E: Could not"),
+            "{silent}"
         );
-        assert!(sentence.contains("mirror is out of reach"), "{sentence}");
-        assert!(explain("x", "", log).contains("without a reason"));
+        assert!(of(&["E: no such package"]).contains("no such package"));
+        assert!(of(&[]).contains("without a reason"));
     }
 }

@@ -10,8 +10,6 @@ use anyhow::{Context, Result, bail};
 pub struct Page {
     /// The status.
     pub status: u16,
-    /// Headers, as they came.
-    pub head: String,
     /// The body.
     pub body: String,
 }
@@ -22,13 +20,23 @@ pub fn get(address: SocketAddr, host: &str, path: &str) -> Result<Page> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(3))
         .with_context(|| format!("nobody listens at {address}"))?;
     stream.set_read_timeout(Some(patience))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).with_context(|| format!("{address} broke off"))?;
+    stream
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("{address} broke off"))?;
     let text = String::from_utf8_lossy(&bytes);
-    let (head, body) = text.split_once("\r\n\r\n").context("no whole answer came")?;
+    let (head, body) = text
+        .split_once("\r\n\r\n")
+        .context("no whole answer came")?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    Ok(Page { status: status.context("no status came")?, head: head.to_owned(), body: body.to_owned() })
+    Ok(Page {
+        status: status.context("no status came")?,
+        body: body.to_owned(),
+    })
 }
 
 /// Asks again until the page answers 200 with this text, or the time is up.

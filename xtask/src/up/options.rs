@@ -71,7 +71,11 @@ impl Options {
         };
         let mut words = arguments.iter();
         while let Some(word) = words.next() {
-            let mut value = || words.next().with_context(|| format!("{word} needs a value\n{USAGE}"));
+            let mut value = || {
+                words
+                    .next()
+                    .with_context(|| format!("{word} needs a value\n{USAGE}"))
+            };
             match word.as_str() {
                 "--nodes" => options.nodes = number(word, value()?)?,
                 "--control" => options.control = number(word, value()?)?,
@@ -105,7 +109,9 @@ impl Options {
 }
 
 fn number<T: std::str::FromStr>(option: &str, text: &str) -> Result<T> {
-    text.parse().ok().with_context(|| format!("{option} takes a number, not `{text}`"))
+    text.parse()
+        .ok()
+        .with_context(|| format!("{option} takes a number, not `{text}`"))
 }
 
 fn store(text: &str) -> Result<StoreKind> {
@@ -121,19 +127,37 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Option<Options>> {
-        Options::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        Options::parse(
+            &line
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
     fn three_instances_share_a_postgres() {
-        let options = parse("--control 3 --store postgres --detach").unwrap().unwrap();
+        let options = parse("--control 3 --store postgres --detach")
+            .unwrap()
+            .unwrap();
         assert_eq!((options.control, options.store), (3, StoreKind::Postgres));
-        assert!(parse("--control 3").unwrap_err().to_string().contains("--store postgres"));
+        assert!(
+            parse("--control 3")
+                .unwrap_err()
+                .to_string()
+                .contains("--store postgres")
+        );
     }
 
     #[test]
     fn what_is_not_understood_is_refused_by_name() {
-        for bad in ["--nodes", "--nodes many", "--nodes 0", "--what", "--store oracle"] {
+        for bad in [
+            "--nodes",
+            "--nodes many",
+            "--nodes 0",
+            "--what",
+            "--store oracle",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert!(parse("--help").unwrap().is_none());

@@ -46,7 +46,10 @@ pub struct Started {
 
 impl Started {
     fn of(pid: u32) -> Option<Self> {
-        Some(Self { pid, start_ticks: start_ticks(pid)? })
+        Some(Self {
+            pid,
+            start_ticks: start_ticks(pid)?,
+        })
     }
 
     /// Is it still this process, and not a zombie or another one with its number?
@@ -198,7 +201,9 @@ fn keep_running(name: &str) {
     let mut pause = POLL;
     while !stop_file().exists() {
         // Read anew: `up` may have changed the command line.
-        let Some(process) = plan().into_iter().find(|process| process.name == name) else { return };
+        let Some(process) = plan().into_iter().find(|process| process.name == name) else {
+            return;
+        };
         let begun = Instant::now();
         match start(&process) {
             Ok(mut child) => {
@@ -208,7 +213,11 @@ fn keep_running(name: &str) {
             Err(error) => println!("{name} could not be started: {error:#}"),
         }
         let steady = begun.elapsed() > LONGEST_PAUSE;
-        pause = if steady { POLL } else { (pause * 2).min(LONGEST_PAUSE) };
+        pause = if steady {
+            POLL
+        } else {
+            (pause * 2).min(LONGEST_PAUSE)
+        };
         thread::sleep(pause);
     }
 }
@@ -217,15 +226,33 @@ fn start(process: &Process) -> Result<Child> {
     let mut words: Vec<String> = Vec::new();
     if let Some(namespace) = &process.namespace {
         // Not `ip netns exec`: that hides the control groups.
-        words.extend(["nsenter".to_owned(), format!("--net=/run/netns/{namespace}"), "--".to_owned()]);
+        words.extend([
+            "nsenter".to_owned(),
+            format!("--net=/run/netns/{namespace}"),
+            "--".to_owned(),
+        ]);
     }
     if let Some(user) = &process.user {
-        words.extend(["setpriv", "--reuid", user, "--regid", user, "--init-groups", "--"].map(str::to_owned));
+        words.extend(
+            [
+                "setpriv",
+                "--reuid",
+                user,
+                "--regid",
+                user,
+                "--init-groups",
+                "--",
+            ]
+            .map(str::to_owned),
+        );
     }
     words.extend(process.words.iter().cloned());
     let log = log(&process.log)?;
     let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).envs(&process.environment).stdin(Stdio::null());
+    command
+        .args(&words[1..])
+        .envs(&process.environment)
+        .stdin(Stdio::null());
     let child = command.stdout(log.try_clone()?).stderr(log).spawn()?;
     if let Some(started) = Started::of(child.id()) {
         write_whole(&pid_file(&process.name), &serde_json::to_vec(&started)?)?;

@@ -24,7 +24,10 @@ fn fill(line: &str, variables: &BTreeMap<String, String>) -> Vec<String> {
     let value = |name: &str| variables.get(name).map_or("", String::as_str);
     let mut words = Vec::new();
     for word in line.split_whitespace() {
-        if let Some(name) = word.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
+        if let Some(name) = word
+            .strip_prefix("${")
+            .and_then(|rest| rest.strip_suffix('}'))
+        {
             words.push(value(name).to_owned());
         } else if let Some(name) = word.strip_prefix('$') {
             words.extend(value(name).split_whitespace().map(str::to_owned));
@@ -45,7 +48,13 @@ mod tests {
             ("STATE_DIR".to_owned(), "/a b".to_owned()),
             ("EXTRA".to_owned(), "--one --two".to_owned()),
         ]);
-        let words = fill("/usr/bin/x run --state-dir ${STATE_DIR} $EXTRA $NONE", &variables);
-        assert_eq!(words, ["/usr/bin/x", "run", "--state-dir", "/a b", "--one", "--two"]);
+        let words = fill(
+            "/usr/bin/x run --state-dir ${STATE_DIR} $EXTRA $NONE",
+            &variables,
+        );
+        assert_eq!(
+            words,
+            ["/usr/bin/x", "run", "--state-dir", "/a b", "--one", "--two"]
+        );
     }
 }
