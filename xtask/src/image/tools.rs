@@ -237,7 +237,7 @@ mod tests {
         let mut command = Command::new("ls");
         command.arg("/nonexistent-of-this-test").env("LC_ALL", "C");
         let error = run("ls", &mut command, &log, &mut |line| {
-            lines.push(line.to_owned())
+            lines.push(line.to_owned());
         })
         .unwrap_err();
         assert!(error.to_string().contains("No such file"), "{error}");
