@@ -1,0 +1,12 @@
+//! End-to-end tests of Undine, from outside: they know what a user of `cargo xtask up` knows (its
+//! summary, its credentials, the command line `undine`) and nothing of the programs' insides.
+
+mod browser;
+mod cli;
+mod summary;
+mod visit;
+
+pub use browser::Browser;
+pub use cli::{Undine, UndineError};
+pub use summary::{Edge, Instance, Node, Site, Summary};
+pub use visit::{Page, Visitor, eventually};

@@ -1,0 +1,101 @@
+//! What visitors of the demo sites see, through every edge.
+
+use anyhow::Result;
+use undine_e2e::{Browser, Summary, Visitor};
+
+#[tokio::test]
+async fn every_site_answers_through_every_edge() -> Result<()> {
+    let summary = Summary::read()?;
+    for edge in &summary.edges {
+        let visitor = Visitor::at(&edge.address)?;
+        for site in &summary.sites {
+            let page = visitor.get(&site.host, "/").await?;
+            assert_eq!(page.status, 200, "{} at {}", site.host, edge.address);
+            assert!(
+                page.body.contains(&site.expect),
+                "{}: {}",
+                site.host,
+                page.body
+            );
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unknown_name_gets_a_friendly_page() -> Result<()> {
+    let summary = Summary::read()?;
+    let page = Visitor::at(&summary.edges[0].address)?
+        .get("nobody.localhost", "/")
+        .await?;
+    assert_eq!(page.status, 404);
+    assert!(page.body.contains("<html"), "{}", page.body);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_counts_the_visits_of_one_visitor_through_both_edges() -> Result<()> {
+    let summary = Summary::read()?;
+    let shop = summary.site("shop")?;
+    let first = Visitor::at(&summary.edges[0].address)?
+        .get(&shop.host, "/")
+        .await?;
+    assert!(
+        first.body.contains(r#"<strong id="visits">1</strong>"#),
+        "{}",
+        first.body
+    );
+    let last = summary.edges.last().expect("an edge");
+    let second = Visitor::at(&last.address)?
+        .get_with(&shop.host, "/", &first.cookies)
+        .await?;
+    assert!(
+        second.body.contains(r#"<strong id="visits">2</strong>"#),
+        "{}",
+        second.body
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_owner_logs_in_to_wordpress_in_a_browser() -> Result<()> {
+    let summary = Summary::read()?;
+    let credentials = std::fs::read_to_string(&summary.credentials_file)?;
+    let line = credentials
+        .lines()
+        .find(|line| line.starts_with("wordpress "))
+        .expect("a password");
+    let words: Vec<&str> = line.split(' ').collect();
+    let browser = Browser::start("wordpress").await?;
+    let outcome = log_in(&browser, &summary.site("blog")?.url, words[2], words[3]).await;
+    browser.picture("wordpress-dashboard").await?;
+    browser.quit().await?;
+    outcome
+}
+
+async fn log_in(browser: &Browser, site: &str, user: &str, password: &str) -> Result<()> {
+    use thirtyfour::prelude::*;
+    let driver = &browser.driver;
+    driver.goto(format!("{site}wp-login.php")).await?;
+    driver
+        .find(By::Id("user_login"))
+        .await?
+        .send_keys(user)
+        .await?;
+    driver
+        .find(By::Id("user_pass"))
+        .await?
+        .send_keys(password)
+        .await?;
+    driver.find(By::Id("wp-submit")).await?.click().await?;
+    let patience = std::time::Duration::from_secs(120);
+    let every = std::time::Duration::from_millis(500);
+    driver
+        .query(By::Id("wpadminbar"))
+        .wait(patience, every)
+        .exists()
+        .await?;
+    let title = driver.title().await?;
+    assert!(title.contains("Dashboard"), "{title}");
+    Ok(())
+}
