@@ -1,0 +1,26 @@
+//! undine-edge: the public door. It routes by host name, ends TLS, shows the panel of whichever
+//! control instance answers, and serves from its disk when none does.
+//!
+//! It knows nothing of nodes, databases or accounts: only the routing table that control sends.
+
+mod access_log;
+mod cluster;
+mod connection;
+mod disk;
+mod door;
+mod edge;
+mod feed;
+mod forward;
+mod host;
+mod instances;
+pub mod join;
+mod metrics;
+mod page;
+mod proxy;
+mod table;
+mod tls;
+mod traffic;
+
+pub use door::ListenError;
+pub use edge::{Edge, Settings, StartError};
+pub use table::{Gap, Table};

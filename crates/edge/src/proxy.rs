@@ -1,0 +1,476 @@
+//! What happens to one request: whose it is, where it goes, and what is told when it cannot go.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use http::header::ACCEPT;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::TcpKeepalive;
+use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use undine_api::edge::{Route, Target};
+use undine_link::CONTROL_HOST;
+
+use crate::access_log::{AccessLog, Line};
+use crate::cluster::Cluster;
+use crate::connection::{self, Running};
+use crate::forward::{self, Visitor};
+use crate::host;
+use crate::instances::Instances;
+use crate::metrics::Metrics;
+use crate::page::{self, Page};
+use crate::table::{Entry, Routes};
+use crate::traffic::{Answered, Traffic};
+
+/// The most that a request's head may hold; servers behind us take little more.
+const HEAD_LIMIT: usize = 32 * 1024;
+const CONNECT: Duration = Duration::from_secs(2);
+const CONNECT_TLS: Duration = Duration::from_secs(4);
+/// How long a server may think, or pause within an answer.
+const ANSWER: Duration = Duration::from_secs(300);
+/// The same for streams of events and upgraded connections, which may be silent for long.
+const SILENCE: Duration = Duration::from_secs(2 * 3600);
+/// A visitor or a server that takes nothing for so long is gone.
+const TAKE: Duration = Duration::from_secs(60);
+/// Shorter than web servers keep their side open, so that we are the first to close.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// Sends requests where they belong.
+pub struct Gate {
+    /// Who is where.
+    pub routes: Arc<Routes>,
+    /// Who answers for the panel.
+    pub instances: Arc<Instances>,
+    /// Our certificate for control.
+    pub cluster: Arc<Cluster>,
+    /// Counted for control.
+    pub traffic: Arc<Traffic>,
+    /// Counted for the operator.
+    pub metrics: Arc<Metrics>,
+    /// One line a request, if wanted.
+    pub access_log: Option<AccessLog>,
+    /// Where visitors find HTTPS; 443 is not written out.
+    pub https_port: u16,
+}
+
+/// One request on its way.
+pub struct Request {
+    started: Instant,
+    id: String,
+    host: Option<String>,
+    goes_to: Destination,
+    /// Addresses that were tried, the last one last.
+    tried: Vec<SocketAddr>,
+    /// Keeps the connection from counting as idle.
+    running: Option<Running>,
+}
+
+enum Destination {
+    Nowhere,
+    Site(Arc<Entry>),
+    Panel,
+}
+
+/// What to do before anybody is asked.
+enum Verdict {
+    Forward,
+    Show(Page),
+    Redirect(Vec<u8>),
+}
+
+impl Gate {
+    fn judge(&self, session: &mut Session, request: &mut Request) -> Verdict {
+        let head = session.req_header();
+        if size(head) > HEAD_LIMIT {
+            return Verdict::Show(page::TOO_LARGE);
+        }
+        request.host = host::host(head);
+        let Some(host) = &request.host else {
+            return Verdict::Show(page::NO_HOST);
+        };
+        let table = self.routes.current();
+        let path = host::path_and_query(head);
+        if table.is_panel(host) {
+            if forward::is_internal(path) {
+                return Verdict::Show(page::NOT_HERE);
+            }
+            request.goes_to = Destination::Panel;
+            return Verdict::Forward;
+        }
+        let Some(entry) = table.route(host) else {
+            let heard_nothing = table.version() == 0 && table.panel().panel.hosts.is_empty();
+            return Verdict::Show(if heard_nothing {
+                page::UNAVAILABLE
+            } else {
+                page::UNKNOWN
+            });
+        };
+        request.goes_to = Destination::Site(Arc::clone(entry));
+        if entry.route.https_only && !is_secure(session) {
+            let mut to = format!("https://{host}").into_bytes();
+            if self.https_port != 443 {
+                to.extend_from_slice(format!(":{}", self.https_port).as_bytes());
+            }
+            to.extend_from_slice(path);
+            return Verdict::Redirect(to);
+        }
+        of_target(&entry.route, path)
+    }
+
+    /// Where to try next; none when everything was tried.
+    ///
+    /// The table is read anew for every try: a server may have moved between two of them.
+    fn next_address(&self, request: &Request) -> Result<Option<SocketAddr>> {
+        let addresses = match &request.goes_to {
+            Destination::Nowhere => return Error::err(ErrorType::HTTPStatus(500)),
+            Destination::Panel => self.instances.order(),
+            Destination::Site(entry) => {
+                let table = self.routes.current();
+                let now = table.route(&entry.route.host);
+                match now.map(|entry| &entry.route.target) {
+                    Some(Target::Server { addresses }) => addresses.clone(),
+                    _ => return Error::err(ErrorType::HTTPStatus(503)),
+                }
+            }
+        };
+        Ok(addresses
+            .into_iter()
+            .find(|address| !request.tried.contains(address)))
+    }
+
+    fn has_another(&self, request: &Request) -> bool {
+        matches!(self.next_address(request), Ok(Some(_)))
+    }
+
+    /// A try failed; whom it was at counts as out.
+    fn note_failure(&self, request: &Request) {
+        self.metrics
+            .upstream_failures
+            .fetch_add(1, Ordering::Relaxed);
+        if let (Destination::Panel, Some(address)) = (&request.goes_to, request.tried.last()) {
+            self.instances.failed(*address);
+        }
+    }
+
+    fn peer(&self, address: SocketAddr, session: &Session, request: &Request) -> HttpPeer {
+        let mut peer = match &request.goes_to {
+            Destination::Panel => {
+                let trust = self.cluster.trust();
+                let name = CONTROL_HOST.to_owned();
+                let mut peer = HttpPeer::new_mtls(address, name, Arc::clone(&trust.key));
+                peer.options.ca = Some(Arc::clone(&trust.ca));
+                peer.options.total_connection_timeout = Some(CONNECT_TLS);
+                peer
+            }
+            Destination::Site(entry) => {
+                let mut peer = HttpPeer::new(address, false, String::new());
+                // An address may pass from one server to another: connections must not.
+                let mut hasher = DefaultHasher::new();
+                entry.route.server.hash(&mut hasher);
+                peer.group_key = hasher.finish();
+                peer.options.total_connection_timeout = Some(CONNECT);
+                peer
+            }
+            Destination::Nowhere => HttpPeer::new(address, false, String::new()),
+        };
+        let patience = if may_be_silent(session) {
+            SILENCE
+        } else {
+            ANSWER
+        };
+        peer.options.connection_timeout = Some(CONNECT);
+        peer.options.read_timeout = Some(patience);
+        peer.options.write_timeout = Some(TAKE);
+        peer.options.idle_timeout = Some(KEEP_ALIVE);
+        peer.options.tcp_keepalive = Some(TcpKeepalive {
+            idle: Duration::from_secs(15),
+            interval: Duration::from_secs(5),
+            count: 3,
+            user_timeout: Duration::ZERO,
+        });
+        peer
+    }
+
+    fn page_for(&self, error: &Error, request: &Request) -> Option<Page> {
+        let panel = matches!(request.goes_to, Destination::Panel);
+        match (error.etype(), error.esource()) {
+            (ErrorType::HTTPStatus(503), _) if panel => Some(page::NO_CONTROL),
+            (ErrorType::HTTPStatus(status), _) => Some(page::for_status(*status)),
+            (ErrorType::ReadTimedout, ErrorSource::Upstream) => Some(page::TIMEOUT),
+            (_, ErrorSource::Upstream) if panel => Some(page::NO_CONTROL),
+            (_, ErrorSource::Upstream) => Some(page::NO_ANSWER),
+            (ErrorType::ReadTimedout, ErrorSource::Downstream) => Some(page::TOO_SLOW),
+            // The visitor is gone.
+            (
+                ErrorType::WriteError
+                | ErrorType::WriteTimedout
+                | ErrorType::ReadError
+                | ErrorType::ConnectionClosed,
+                ErrorSource::Downstream,
+            ) => None,
+            (_, ErrorSource::Downstream) => Some(page::BAD_REQUEST),
+            _ => Some(page::BROKEN),
+        }
+    }
+
+    fn log_line(&self, session: &Session, request: &Request, answered: &Answered) {
+        let Some(log) = &self.access_log else {
+            return;
+        };
+        let head = session.req_header();
+        let path = host::path_and_query(head);
+        let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        log.write(Line {
+            time_unix_s: now.as_secs_f64(),
+            request_id: request.id.clone(),
+            client: client(session),
+            method: head.method.to_string(),
+            scheme: if is_secure(session) { "https" } else { "http" },
+            host: request.host.clone(),
+            path: String::from_utf8_lossy(path).into_owned(),
+            status: answered.status,
+            bytes: answered.bytes,
+            took_ms: u64::try_from(answered.took.as_millis()).unwrap_or(u64::MAX),
+            site: answered.site,
+            upstream: request.tried.last().map(ToString::to_string),
+        });
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gate {
+    type CTX = Request;
+
+    fn new_ctx(&self) -> Request {
+        Request {
+            started: Instant::now(),
+            id: uuid::Uuid::now_v7().simple().to_string(),
+            host: None,
+            goes_to: Destination::Nowhere,
+            tried: Vec::new(),
+            running: None,
+        }
+    }
+
+    /// No modules: servers compress for themselves.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    async fn early_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut Request,
+    ) -> Result<()> {
+        // The context is made before the head is read: an idle connection's wait is no work.
+        request.started = Instant::now();
+        request.running = connection::of(session).map(|connection| connection.begin());
+        session.set_write_timeout(Some(TAKE));
+        session.set_total_drain_timeout(Some(Duration::from_secs(10)));
+        if session.is_upgrade_req() {
+            session.set_read_timeout(Some(SILENCE));
+        }
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, request: &mut Request) -> Result<bool> {
+        match self.judge(session, request) {
+            Verdict::Forward => return Ok(false),
+            Verdict::Show(page) => page::show(session, page, &request.id).await?,
+            Verdict::Redirect(to) => page::redirect(session, &to, &request.id).await?,
+        }
+        Ok(true)
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        request: &mut Request,
+    ) -> Result<Box<HttpPeer>> {
+        // The place to hold a request while its server moves: wait here for the route's next
+        // change (`Routes::subscribe`) before giving up.
+        let Some(address) = self.next_address(request)? else {
+            return Err(Error::new_up(ErrorType::ConnectError));
+        };
+        request.tried.push(address);
+        Ok(Box::new(self.peer(address, session, request)))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream: &mut RequestHeader,
+        request: &mut Request,
+    ) -> Result<()> {
+        let visitor = Visitor {
+            client: client(session),
+            secure: is_secure(session),
+            request_id: &request.id,
+        };
+        forward::prepare(upstream, visitor)
+    }
+
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        request: &mut Request,
+    ) -> Result<()> {
+        response.insert_header("X-Request-Id", request.id.as_str())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        request: &mut Request,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        self.note_failure(request);
+        // Nothing was sent yet, so that any request may try the next address.
+        error.set_retry(self.has_another(request));
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        request: &mut Request,
+        reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("Peer: {peer}"));
+        let repeatable = session.req_header().method.is_idempotent()
+            && !session.as_ref().retry_buffer_truncated()
+            && session.response_written().is_none();
+        if !repeatable {
+            error.set_retry(false);
+            return error;
+        }
+        error.retry.decide_reuse(reused);
+        if error.retry() {
+            // A kept connection had just been closed: the same address deserves a fresh one.
+            request.tried.pop();
+        } else if *error.esource() == ErrorSource::Upstream
+            && *error.etype() != ErrorType::ReadTimedout
+        {
+            self.note_failure(request);
+            error.set_retry(self.has_another(request));
+        }
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        request: &mut Request,
+    ) -> FailToProxy {
+        let mut outcome = FailToProxy {
+            error_code: 0,
+            can_reuse_downstream: false,
+        };
+        // An answer that has begun cannot be taken back.
+        if session.response_written().is_some() {
+            return outcome;
+        }
+        if let Some(page) = self.page_for(error, request) {
+            outcome.error_code = page.status;
+            session.set_keepalive(None);
+            if let Err(error) = page::show(session, page, &request.id).await {
+                tracing::debug!(%error, "the visitor left before the page");
+            }
+        }
+        outcome
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, request: &mut Request) {
+        let answered = Answered {
+            site: match &request.goes_to {
+                Destination::Site(entry) => Some(entry.route.site),
+                _ => None,
+            },
+            status: session
+                .response_written()
+                .map_or(0, |response| response.status.as_u16()),
+            bytes: u64::try_from(session.body_bytes_sent()).unwrap_or(u64::MAX),
+            took: request.started.elapsed(),
+        };
+        self.traffic.count(answered);
+        self.metrics.count(&answered);
+        self.log_line(session, request, &answered);
+        if let Some(error) = error {
+            let host = request.host.as_deref().unwrap_or_default();
+            match error.esource() {
+                ErrorSource::Upstream => {
+                    tracing::info!(request_id = request.id, host, %error, "a server failed");
+                }
+                _ => tracing::debug!(request_id = request.id, host, %error, "a request failed"),
+            }
+        }
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Request, _: &Error) -> bool {
+        // Told in `logging`, in our words.
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Request,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+fn of_target(route: &Route, path: &[u8]) -> Verdict {
+    match &route.target {
+        Target::Server { .. } => Verdict::Forward,
+        Target::Unavailable => Verdict::Show(page::UNAVAILABLE),
+        Target::Suspended => Verdict::Show(page::SUSPENDED),
+        Target::Redirect { to } => {
+            let mut to = to.trim_end_matches('/').as_bytes().to_vec();
+            to.extend_from_slice(path);
+            Verdict::Redirect(to)
+        }
+    }
+}
+
+fn size(head: &RequestHeader) -> usize {
+    let headers = head.headers.iter();
+    let headers: usize = headers
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
+    head.raw_path().len() + headers
+}
+
+fn client(session: &Session) -> Option<IpAddr> {
+    let address = session.client_addr()?.as_inet()?;
+    Some(address.ip().to_canonical())
+}
+
+fn is_secure(session: &Session) -> bool {
+    session
+        .digest()
+        .is_some_and(|digest| digest.ssl_digest.is_some())
+}
+
+fn may_be_silent(session: &Session) -> bool {
+    let accept = session.req_header().headers.get(ACCEPT);
+    let events = accept.is_some_and(|accept| {
+        let text = accept.as_bytes();
+        text.windows(17).any(|part| part == b"text/event-stream")
+    });
+    events || session.is_upgrade_req()
+}
