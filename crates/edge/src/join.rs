@@ -40,7 +40,7 @@ pub enum JoinError {
     Credentials(#[from] CredentialsError),
     /// Control said no, or nothing.
     #[error("control did not let this edge in")]
-    Call(#[from] CallError),
+    Call(#[source] Box<CallError>),
     /// The state directory cannot be written.
     #[error("{path} cannot be written")]
     File {
@@ -110,7 +110,9 @@ pub async fn join(
         address,
         inventory: None,
     };
-    let answer = undine_link::join(token, &request).await?;
+    let answer = undine_link::join(token, &request)
+        .await
+        .map_err(|error| JoinError::Call(Box::new(error)))?;
     Credentials {
         key,
         certificate: answer.certificate,

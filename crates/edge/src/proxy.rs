@@ -19,7 +19,7 @@ use undine_link::CONTROL_HOST;
 
 use crate::access_log::{AccessLog, Line};
 use crate::cluster::Cluster;
-use crate::connection::{self, Running};
+use crate::connection::{self, Connection, Running};
 use crate::forward::{self, Visitor};
 use crate::host;
 use crate::instances::Instances;
@@ -271,7 +271,7 @@ impl ProxyHttp for Gate {
     ) -> Result<()> {
         // The context is made before the head is read: an idle connection's wait is no work.
         request.started = Instant::now();
-        request.running = connection::of(session).map(|connection| connection.begin());
+        request.running = connection::of(session).map(Connection::begin);
         session.set_write_timeout(Some(TAKE));
         session.set_total_drain_timeout(Some(Duration::from_secs(10)));
         if session.is_upgrade_req() {

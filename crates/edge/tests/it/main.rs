@@ -1,0 +1,12 @@
+//! The edge between real servers and a fake control, over real sockets on loopback.
+
+// Helpers outside of test functions are tests too.
+#![allow(clippy::unwrap_used)]
+
+mod forwarding;
+mod limits;
+mod offline;
+mod panel;
+mod routing;
+mod secure;
+mod support;
