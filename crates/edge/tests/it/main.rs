@@ -7,6 +7,7 @@ mod forwarding;
 mod limits;
 mod offline;
 mod panel;
+mod program;
 mod routing;
 mod secure;
 mod support;
