@@ -1,5 +1,20 @@
 //! Where servers and their replicas live: a pure planner with reasons, its judge and its simulator.
 
+mod cluster;
+pub mod error;
 pub mod generate;
 pub mod htools;
+pub mod judge;
+pub mod plan;
+pub mod policy;
+pub mod predict;
 pub mod rng;
+pub mod snapshot;
+mod survive;
+
+pub use plan::{
+    Action, Capacity, Change, Plan, PlanError, Step, WhatIf, capacity, drain, failover,
+    place_server, rebalance, what_if,
+};
+pub use policy::Policy;
+pub use snapshot::Snapshot;

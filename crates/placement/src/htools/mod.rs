@@ -1,5 +1,6 @@
 //! Ganeti's htools: their text format, hbal's score to the last digit, and a faster, cheaper search.
 
+mod convert;
 mod greedy;
 mod moves;
 mod order;
@@ -10,6 +11,7 @@ mod text;
 use serde::Serialize;
 
 use state::{NONE, Place, State};
+pub(crate) use convert::to_snapshot;
 pub use text::{Template, Text, TextError, TextInstance, TextNode};
 
 /// How far and how long to search.

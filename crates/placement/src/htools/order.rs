@@ -111,7 +111,7 @@ fn pass(
 fn detour(
     state: &mut State,
     target: &[Place],
-    waiting: &mut Vec<u32>,
+    waiting: &mut [u32],
     steps: &mut Vec<Step>,
     scratch: &mut Scratch,
     options: &Options,

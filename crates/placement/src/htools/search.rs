@@ -46,7 +46,7 @@ struct Walk<'a> {
 
 /// Trials per instance when nobody says: more for a small cluster, where they cost nothing.
 fn effort(instances: usize) -> usize {
-    (2_000_000 / instances.max(1)).clamp(400, 6000)
+    (3_000_000 / instances.max(1)).clamp(250, 6000)
 }
 
 /// The best end state found.

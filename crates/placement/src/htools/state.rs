@@ -295,9 +295,9 @@ impl State {
     #[inline]
     fn score_of(&self, t: &Totals) -> f64 {
         let mut score = t.counts + t.location as f64 + t.pairs as f64;
-        for k in 0..METRICS {
+        for (k, weight) in WEIGHTS.into_iter().enumerate() {
             let mean = t.sum[k] / self.online;
-            score += WEIGHTS[k] * (t.square[k] / self.online - mean * mean).max(0.0).sqrt();
+            score += weight * (t.square[k] / self.online - mean * mean).max(0.0).sqrt();
         }
         score
     }
@@ -524,9 +524,9 @@ fn add_node(t: &mut Totals, f: &Fixed, s: &Sums, sign: f64) {
         s.spindles as f64 / f.spindles,
         s.memory_all as f64 / f.memory,
     ];
-    for k in 0..METRICS {
-        t.sum[k] += sign * values[k];
-        t.square[k] += sign * values[k] * values[k];
+    for (k, value) in values.into_iter().enumerate() {
+        t.sum[k] += sign * value;
+        t.square[k] += sign * value * value;
     }
     let failing = if s.memory < s.reserved { s.primaries + s.secondaries } else { 0 };
     t.counts += sign
