@@ -2,7 +2,8 @@
 
 use sea_orm::QueryResult;
 use sea_orm::sea_query::{
-    Condition, Expr, ExprTrait, LockBehavior, LockType, OnConflict, Order, Query, UpdateStatement,
+    Condition, Expr, ExprTrait, LockBehavior, LockType, OnConflict, Order, Query,
+    SubQueryStatement, UpdateStatement,
 };
 use undine_model::lifecycle::OperationState;
 use undine_model::{InstanceId, OperationId};
@@ -67,8 +68,10 @@ impl Table<'_, Operation> {
             .limit(1)
             .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
         let mut update = claiming(by, now, lease_ms);
+        // `=` and not `IN`: PostgreSQL may run an `IN` once for each row, and take them all.
+        let free = Expr::from(SubQueryStatement::from(free));
         update
-            .and_where(Expr::col("id").in_subquery(free))
+            .and_where(Expr::col("id").eq(free))
             .cond_where(takeable(now));
         let rows = self
             .session

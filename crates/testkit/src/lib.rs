@@ -1,1 +1,3 @@
 //! For tests: a cluster in network namespaces, fakes of the wire, failpoints.
+
+pub mod postgres;

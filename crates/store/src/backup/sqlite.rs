@@ -34,11 +34,13 @@ impl Store {
             "VACUUM INTO '{}'",
             partial.display().to_string().replace('\'', "''")
         );
-        self.inner
-            .writer
-            .execute_unprepared(&sql)
+        // By a connection of its own, so that nobody waits for it.
+        let connection = single(sqlite_options(from))
             .await
-            .map_err(of_change)?;
+            .map_err(|error| StoreError::Unavailable(error.into()))?;
+        let copied = connection.execute_unprepared(&sql).await.map_err(of_change);
+        connection.close_by_ref().await.map_err(plain)?;
+        copied?;
         sync(&partial)?;
         rename(&partial, to)?;
         sync(&folder)
