@@ -35,7 +35,15 @@ pub struct Probe {
 /// most [`PROBE_DEADLINE`]; whatever happens the answer is usable, and nothing is left running
 /// once the future is dropped.
 pub async fn probe(qemu: &Path, kernel: &Path, machine: &str, cpu: &str) -> Probe {
-    probe_device(Path::new("/dev/kvm"), qemu, kernel, machine, cpu, PROBE_DEADLINE).await
+    probe_device(
+        Path::new("/dev/kvm"),
+        qemu,
+        kernel,
+        machine,
+        cpu,
+        PROBE_DEADLINE,
+    )
+    .await
 }
 
 async fn probe_device(
@@ -50,24 +58,42 @@ async fn probe_device(
         return tcg(format!("{} does not open: {error}", device.display()));
     }
     if !kernel.exists() {
-        return tcg(format!("there is no kernel at {} to try with", kernel.display()));
+        return tcg(format!(
+            "there is no kernel at {} to try with",
+            kernel.display()
+        ));
     }
     match timeout(deadline, run_guest(qemu, kernel, machine, cpu)).await {
-        Ok(Ok(output)) if output.contains(CAME_UP) => {
-            Probe { accel: Accel::Kvm, reason: "a guest started under KVM".into() }
-        }
-        Ok(Ok(output)) => tcg(format!("a guest under KVM ended early: {}", last_line(&output))),
+        Ok(Ok(output)) if output.contains(CAME_UP) => Probe {
+            accel: Accel::Kvm,
+            reason: "a guest started under KVM".into(),
+        },
+        Ok(Ok(output)) => tcg(format!(
+            "a guest under KVM ended early: {}",
+            last_line(&output)
+        )),
         Ok(Err(error)) => tcg(format!("a guest under KVM could not be started: {error}")),
-        Err(_) => tcg(format!("a guest under KVM hung for {} s", deadline.as_secs_f32())),
+        Err(_) => tcg(format!(
+            "a guest under KVM hung for {} s",
+            deadline.as_secs_f32()
+        )),
     }
 }
 
 fn tcg(reason: String) -> Probe {
-    Probe { accel: Accel::Tcg, reason }
+    Probe {
+        accel: Accel::Tcg,
+        reason,
+    }
 }
 
 fn last_line(output: &str) -> &str {
-    output.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no word")
+    output
+        .lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or("no word")
 }
 
 /// Boots the kernel until QEMU ends; console and QEMU's own words come back together.
@@ -78,11 +104,24 @@ async fn run_guest(
     cpu: &str,
 ) -> std::io::Result<String> {
     let mut child = Command::new(qemu)
-        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-        .args(["-machine", machine, "-accel", "kvm", "-cpu", cpu, "-m", "128"])
+        .args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ])
+        .args([
+            "-machine", machine, "-accel", "kvm", "-cpu", cpu, "-m", "128",
+        ])
         .arg("-kernel")
         .arg(kernel)
-        .args(["-append", "console=ttyS0 reboot=t panic=-1", "-serial", "stdio"])
+        .args([
+            "-append",
+            "console=ttyS0 reboot=t panic=-1",
+            "-serial",
+            "stdio",
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -125,7 +164,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_kernel_that_comes_up_means_kvm() {
-        let probe = probed("Kernel panic: VFS: Unable to mount root fs on unknown-block", 0).await;
+        let probe = probed(
+            "Kernel panic: VFS: Unable to mount root fs on unknown-block",
+            0,
+        )
+        .await;
         assert_eq!(probe.accel, Accel::Kvm);
     }
 
@@ -140,7 +183,10 @@ mod tests {
     async fn a_qemu_that_aborts_means_emulation_with_its_last_words() {
         let probe = probed("failed to set MSR 0x10a", 0).await;
         assert_eq!(probe.accel, Accel::Tcg);
-        assert_eq!(probe.reason, "a guest under KVM ended early: failed to set MSR 0x10a");
+        assert_eq!(
+            probe.reason,
+            "a guest under KVM ended early: failed to set MSR 0x10a"
+        );
     }
 
     #[tokio::test]

@@ -42,7 +42,11 @@ mod tests {
     fn a_long_log_keeps_its_end_and_its_writer() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("console.log");
-        let mut writer = OpenOptions::new().create(true).append(true).open(&path).unwrap();
+        let mut writer = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .unwrap();
         writer.write_all(&[b'a'; 900]).unwrap();
         assert!(!trim(&path, 1000).unwrap());
         writer.write_all(&[b'b'; 600]).unwrap();

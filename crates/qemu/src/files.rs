@@ -39,15 +39,19 @@ impl RunDir {
         &self.0
     }
 
-    /// Creates the folder, readable by its owner alone. Repeating it is harmless.
+    /// Creates the folder: its owner's alone, but the owner's group may pass through to a socket
+    /// that is opened to it. Repeating it is harmless.
     pub fn prepare(&self, owner: Option<Owner>) -> io::Result<()> {
         let longest = self.0.join("agent.sock");
         if longest.as_os_str().len() > SOCKET_PATH_LIMIT_BYTES {
-            let what = format!("the folder's name is too long for sockets: {}", self.0.display());
+            let what = format!(
+                "the folder's name is too long for sockets: {}",
+                self.0.display()
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         }
         fs::create_dir_all(&self.0)?;
-        fs::set_permissions(&self.0, Permissions::from_mode(0o700))?;
+        fs::set_permissions(&self.0, Permissions::from_mode(0o710))?;
         owner.map_or(Ok(()), |owner| owner.take(&self.0))
     }
 
@@ -66,7 +70,7 @@ impl RunDir {
         self.0.join("agent.sock")
     }
 
-    /// A storage daemon's NBD server, when it serves locally.
+    /// A storage daemon's NBD server, when it serves locally; open to the daemon's group.
     pub fn nbd(&self) -> PathBuf {
         self.0.join("nbd.sock")
     }
@@ -140,13 +144,19 @@ mod tests {
         write_atomically(&path, b"whole", 0o600).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"whole");
         assert!(!dir.path().join("a.json.new").exists());
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 
     #[test]
     fn a_folder_whose_sockets_would_not_bind_is_refused_at_once() {
         let dir = RunDir::new(format!("/tmp/{}", "x".repeat(100)));
-        assert_eq!(dir.prepare(None).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(
+            dir.prepare(None).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
     }
 
     #[test]

@@ -40,7 +40,10 @@ impl ProcessId {
         if matches!(fields.first(), None | Some(&"Z" | &"X")) {
             return None;
         }
-        Some(Self { pid, started_ticks: fields.get(19)?.parse().ok()? })
+        Some(Self {
+            pid,
+            started_ticks: fields.get(19)?.parse().ok()?,
+        })
     }
 
     /// The running process whose command line holds `option` followed by `value`.
@@ -49,7 +52,11 @@ impl ProcessId {
     pub fn find(option: &str, value: &Path) -> io::Result<Option<Self>> {
         let wanted = [option.as_bytes(), value.as_os_str().as_bytes()];
         for entry in fs::read_dir("/proc")? {
-            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            let Some(pid) = entry?
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            else {
                 continue;
             };
             // Gone meanwhile: not the one.
@@ -92,9 +99,14 @@ impl ProcessId {
 
     /// Waits until it is gone (a zombie is gone).
     pub async fn gone(self) -> io::Result<()> {
-        let Some(fd) = self.open()? else { return Ok(()) };
+        let Some(fd) = self.open()? else {
+            return Ok(());
+        };
         // A pidfd becomes readable when its process ends.
-        #[expect(deprecated, reason = "unsound only for types that let go of their descriptor")]
+        #[expect(
+            deprecated,
+            reason = "unsound only for types that let go of their descriptor"
+        )]
         let fd = AsyncFd::with_interest(fd, tokio::io::Interest::READABLE)?;
         fd.readable().await.map(drop)
     }
@@ -116,7 +128,12 @@ pub struct Program {
 impl Program {
     /// The program as our own user, living on without us.
     pub fn new(binary: impl Into<PathBuf>) -> Self {
-        Self { binary: binary.into(), owner: None, cgroup: None, dies_with_us: false }
+        Self {
+            binary: binary.into(),
+            owner: None,
+            cgroup: None,
+            dies_with_us: false,
+        }
     }
 
     /// Starts it with its output in `log`, in a process group of its own and a bare environment.
@@ -142,7 +159,9 @@ impl Program {
             command.gid(owner.gid).uid(owner.uid);
         }
         let mut child = command.spawn()?;
-        let pid = child.id().ok_or_else(|| io::Error::other("the process ended at once"))?;
+        let pid = child
+            .id()
+            .ok_or_else(|| io::Error::other("the process ended at once"))?;
         if let Some(cgroup) = &self.cgroup
             && let Err(error) = fs::write(cgroup.join("cgroup.procs"), pid.to_string())
         {
@@ -151,7 +170,10 @@ impl Program {
             return Err(error);
         }
         // A zombie has a start time too, but is not alive: then any value will do.
-        let id = ProcessId::of(pid).unwrap_or(ProcessId { pid, started_ticks: 0 });
+        let id = ProcessId::of(pid).unwrap_or(ProcessId {
+            pid,
+            started_ticks: 0,
+        });
         Ok(Process::watch_child(id, child))
     }
 }
@@ -199,7 +221,11 @@ impl Process {
             let end = end.await;
             sender.send_replace(Some(end));
         });
-        Self { id, exit, _watch: Arc::new(Watch(task.abort_handle())) }
+        Self {
+            id,
+            exit,
+            _watch: Arc::new(Watch(task.abort_handle())),
+        }
     }
 
     /// Who it is.
@@ -242,7 +268,10 @@ mod tests {
     use super::*;
 
     fn sleeper(dir: &Path, dies_with_us: bool) -> Process {
-        let program = Program { dies_with_us, ..Program::new("/usr/bin/env") };
+        let program = Program {
+            dies_with_us,
+            ..Program::new("/usr/bin/env")
+        };
         // The marker is an argument of sleep's own (a second, tiny interval).
         let marker = format!("0.{}", std::process::id());
         let args = ["sleep", "60", &marker].map(str::to_owned);
@@ -274,13 +303,19 @@ mod tests {
         let doomed = sleeper(dir.path(), true);
         let id = doomed.id();
         drop(doomed);
-        timeout(Duration::from_secs(5), id.gone()).await.unwrap().unwrap();
+        timeout(Duration::from_secs(5), id.gone())
+            .await
+            .unwrap()
+            .unwrap();
     }
 
     #[tokio::test]
     async fn a_reused_number_is_not_the_same_process() {
         let own = ProcessId::of(std::process::id()).unwrap();
-        let impostor = ProcessId { started_ticks: own.started_ticks + 1, ..own };
+        let impostor = ProcessId {
+            started_ticks: own.started_ticks + 1,
+            ..own
+        };
         assert!(own.is_alive() && !impostor.is_alive());
         // Would end the test if it hit us.
         impostor.kill().unwrap();
@@ -302,6 +337,9 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert_eq!(found, Some(process.id()));
-        assert_eq!(ProcessId::find("60", Path::new("no such word")).unwrap(), None);
+        assert_eq!(
+            ProcessId::find("60", Path::new("no such word")).unwrap(),
+            None
+        );
     }
 }

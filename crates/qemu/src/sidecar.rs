@@ -111,7 +111,11 @@ impl SidecarFile {
 
     /// Reads the record; a missing one is an error, never a fresh start.
     pub async fn read(&self) -> Result<Sidecar, SidecarError> {
-        self.blocking(|file| file.read_now()?.ok_or(SidecarError::Missing { path: file.path })).await
+        self.blocking(|file| {
+            file.read_now()?
+                .ok_or(SidecarError::Missing { path: file.path })
+        })
+        .await
     }
 
     /// Writes the first record of a replica. Repeated with the same replica it changes nothing but
@@ -127,26 +131,32 @@ impl SidecarFile {
             if let Some(found) = file.read_now()? {
                 if found.replica != replica {
                     let found = found.replica;
-                    return Err(SidecarError::OtherReplica { path: file.path, found });
+                    return Err(SidecarError::OtherReplica {
+                        path: file.path,
+                        found,
+                    });
                 }
                 return file.move_on(&found, epoch, state);
             }
-            file.write(Sidecar { format: FORMAT, replica, epoch, state })
+            file.write(Sidecar {
+                format: FORMAT,
+                replica,
+                epoch,
+                state,
+            })
         })
         .await
     }
 
     /// Records an epoch and a state; on return both are on disk. A lower epoch is refused, the
     /// same one may change its state. Dying inside leaves the old record or the new one.
-    pub async fn advance(
-        &self,
-        epoch: u64,
-        state: ReplicaState,
-    ) -> Result<Sidecar, SidecarError> {
+    pub async fn advance(&self, epoch: u64, state: ReplicaState) -> Result<Sidecar, SidecarError> {
         self.blocking(move |file| {
             let _lock = file.lock()?;
             let found = file.read_now()?;
-            let found = found.ok_or(SidecarError::Missing { path: file.path.clone() })?;
+            let found = found.ok_or(SidecarError::Missing {
+                path: file.path.clone(),
+            })?;
             file.move_on(&found, epoch, state)
         })
         .await
@@ -163,7 +173,10 @@ impl SidecarFile {
     }
 
     fn io(&self, source: io::Error) -> SidecarError {
-        SidecarError::Io { path: self.path.clone(), source }
+        SidecarError::Io {
+            path: self.path.clone(),
+            source,
+        }
     }
 
     fn lock(&self) -> Result<File, SidecarError> {
@@ -200,16 +213,25 @@ impl SidecarFile {
         state: ReplicaState,
     ) -> Result<Sidecar, SidecarError> {
         if epoch < found.epoch {
-            return Err(SidecarError::LowerEpoch { asked: epoch, seen: found.epoch });
+            return Err(SidecarError::LowerEpoch {
+                asked: epoch,
+                seen: found.epoch,
+            });
         }
-        let wanted = Sidecar { epoch, state, ..*found };
+        let wanted = Sidecar {
+            epoch,
+            state,
+            ..*found
+        };
         // Written again even when equal: the one who wrote it may have died before its flush.
         self.write(wanted)
     }
 
     fn write(&self, record: Sidecar) -> Result<Sidecar, SidecarError> {
-        let mut bytes = serde_json::to_vec(&record)
-            .map_err(|source| SidecarError::Unreadable { path: self.path.clone(), source })?;
+        let mut bytes = serde_json::to_vec(&record).map_err(|source| SidecarError::Unreadable {
+            path: self.path.clone(),
+            source,
+        })?;
         bytes.push(b'\n');
         write_atomically(&self.path, &bytes, 0o600).map_err(|error| self.io(error))?;
         Ok(record)
@@ -245,7 +267,9 @@ mod tests {
     #[tokio::test]
     async fn the_same_epoch_may_change_its_state() {
         let (file, _dir) = file();
-        file.create(REPLICA, 1, ReplicaState::Syncing).await.unwrap();
+        file.create(REPLICA, 1, ReplicaState::Syncing)
+            .await
+            .unwrap();
         file.advance(1, ReplicaState::InSync).await.unwrap();
         assert_eq!(file.read().await.unwrap().state, ReplicaState::InSync);
     }
@@ -256,15 +280,26 @@ mod tests {
         file.create(REPLICA, 2, ReplicaState::InSync).await.unwrap();
         file.create(REPLICA, 2, ReplicaState::InSync).await.unwrap();
         let lower = file.create(REPLICA, 1, ReplicaState::InSync).await;
-        assert!(matches!(lower, Err(SidecarError::LowerEpoch { asked: 1, seen: 2 })));
-        let other = file.create(Uuid::from_u128(2), 9, ReplicaState::InSync).await;
-        assert!(matches!(other, Err(SidecarError::OtherReplica { found: REPLICA, .. })));
+        assert!(matches!(
+            lower,
+            Err(SidecarError::LowerEpoch { asked: 1, seen: 2 })
+        ));
+        let other = file
+            .create(Uuid::from_u128(2), 9, ReplicaState::InSync)
+            .await;
+        assert!(matches!(
+            other,
+            Err(SidecarError::OtherReplica { found: REPLICA, .. })
+        ));
     }
 
     #[tokio::test]
     async fn a_missing_record_is_never_made_up() {
         let (file, _dir) = file();
-        assert!(matches!(file.read().await, Err(SidecarError::Missing { .. })));
+        assert!(matches!(
+            file.read().await,
+            Err(SidecarError::Missing { .. })
+        ));
         let advanced = file.advance(9, ReplicaState::InSync).await;
         assert!(matches!(advanced, Err(SidecarError::Missing { .. })));
         assert!(!file.path().exists());
@@ -290,7 +325,10 @@ mod tests {
         assert!(matches!(advanced, Err(SidecarError::Unreadable { .. })));
         fs::write(file.path(), r#"{"format": 2, "shape": "unknown"}"#).unwrap();
         let created = file.create(REPLICA, 9, ReplicaState::InSync).await;
-        assert!(matches!(created, Err(SidecarError::Newer { format: 2, .. })));
+        assert!(matches!(
+            created,
+            Err(SidecarError::Newer { format: 2, .. })
+        ));
     }
 
     #[tokio::test]

@@ -42,7 +42,14 @@ pub struct TemplateKey {
 impl TemplateKey {
     /// The template's file name without its ending; any difference in the key changes it.
     pub fn file_name(&self) -> String {
-        let Shape { memory_mib, vcpus, machine, cpu, accel, tb_size_mib: _ } = &self.shape;
+        let Shape {
+            memory_mib,
+            vcpus,
+            machine,
+            cpu,
+            accel,
+            tb_size_mib: _,
+        } = &self.shape;
         let mut hash = Sha256::new();
         let numbers = [memory_mib.to_string(), vcpus.to_string(), accel.to_string()];
         let texts = [&self.image_hash, machine, cpu, &self.qemu_version];
@@ -128,13 +135,20 @@ impl TemplateStore {
         let memory = self.memory(key);
         let length = fs::metadata(&memory).ok()?.len();
         let whole = note.format == FORMAT && note.key == *key && note.memory_bytes == length;
-        whole.then(|| Template { memory, key: key.clone() })
+        whole.then(|| Template {
+            memory,
+            key: key.clone(),
+        })
     }
 
     /// Removes a template, for one that failed to restore. Repeating is harmless.
     pub fn remove(&self, key: &TemplateKey) -> io::Result<()> {
         // The note first: without it the memory counts for nothing.
-        for path in [self.note(key), self.memory(key), beside(&self.memory(key), "partial")] {
+        for path in [
+            self.note(key),
+            self.memory(key),
+            beside(&self.memory(key), "partial"),
+        ] {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -151,7 +165,10 @@ impl TemplateStore {
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             let file = entry.file_name().to_string_lossy().into_owned();
-            if !names.iter().any(|name| file.split('.').next() == Some(name)) {
+            if !names
+                .iter()
+                .any(|name| file.split('.').next() == Some(name))
+            {
                 fs::remove_file(entry.path())?;
                 gone += 1;
             }
@@ -173,9 +190,17 @@ impl TemplateStore {
         if config.shape != key.shape {
             return Err(TemplateError::OtherShape);
         }
-        let program = Program { dies_with_us: true, ..program.clone() };
+        let program = Program {
+            dies_with_us: true,
+            ..program.clone()
+        };
         let vm = Vm::spawn(&program, config, Begin::Boot).await?;
-        Ok(Taking { vm, store: self.clone(), key, owner: program.owner })
+        Ok(Taking {
+            vm,
+            store: self.clone(),
+            key,
+            owner: program.owner,
+        })
     }
 
     fn memory(&self, key: &TemplateKey) -> PathBuf {
@@ -223,7 +248,10 @@ impl Taking {
             owner.take(&partial)?;
         }
         prepare_migration(&self.vm).await?;
-        self.vm.qmp().execute("migrate", json!({"uri": file_uri(&partial)?})).await?;
+        self.vm
+            .qmp()
+            .execute("migrate", json!({"uri": file_uri(&partial)?}))
+            .await?;
         finished(&self.vm, "save", SAVE_DEADLINE).await
     }
 }
@@ -246,7 +274,11 @@ fn place(store: &TemplateStore, key: TemplateKey) -> io::Result<Template> {
     }
     fs::rename(&partial, &memory)?;
     sync_folder(&store.folder)?;
-    let text = serde_json::to_vec_pretty(&Note { format: FORMAT, key: key.clone(), memory_bytes })?;
+    let text = serde_json::to_vec_pretty(&Note {
+        format: FORMAT,
+        key: key.clone(),
+        memory_bytes,
+    })?;
     write_atomically(&note, &text, 0o644)?;
     Ok(Template { memory, key })
 }
@@ -268,11 +300,7 @@ impl Template {
     /// On failure the process is gone and the run folder free for a cold start. Dying inside
     /// leaves a VM that [`Vm::adopt`] finds in the state [`crate::vm::RunState::InMigrate`] or
     /// `Paused`: kill that one and start again.
-    pub async fn restore(
-        &self,
-        program: &Program,
-        config: &VmConfig,
-    ) -> Result<Vm, TemplateError> {
+    pub async fn restore(&self, program: &Program, config: &VmConfig) -> Result<Vm, TemplateError> {
         if config.shape != self.key.shape {
             return Err(TemplateError::OtherShape);
         }
@@ -289,9 +317,10 @@ impl Template {
     async fn receive(&self, vm: &Vm) -> Result<(), TemplateError> {
         let lost = |error| match error {
             // QEMU ends itself over memory that it cannot take; its log says why.
-            TemplateError::Vm(VmError::Qmp(QmpError::Closed)) => {
-                TemplateError::Memory { what: "restore", reason: vm.run_dir().last_words() }
-            }
+            TemplateError::Vm(VmError::Qmp(QmpError::Closed)) => TemplateError::Memory {
+                what: "restore",
+                reason: vm.run_dir().last_words(),
+            },
             other => other,
         };
         let received = async {
@@ -309,7 +338,9 @@ async fn prepare_migration(vm: &Vm) -> Result<(), TemplateError> {
     let mapped = json!({"capabilities": [{"capability": "mapped-ram", "state": true}]});
     vm.qmp().execute("migrate-set-capabilities", mapped).await?;
     // The default limit would stretch a save to seconds.
-    vm.qmp().execute("migrate-set-parameters", json!({"max-bandwidth": 0})).await?;
+    vm.qmp()
+        .execute("migrate-set-parameters", json!({"max-bandwidth": 0}))
+        .await?;
     Ok(())
 }
 
@@ -327,13 +358,21 @@ async fn finished(vm: &Vm, what: &'static str, within: Duration) -> Result<(), T
         match answer["status"].as_str() {
             Some("completed") => return Ok(()),
             Some("failed" | "cancelled") => {
-                let reason = answer["error-desc"].as_str().unwrap_or("it does not say why");
-                return Err(TemplateError::Memory { what, reason: reason.to_owned() });
+                let reason = answer["error-desc"]
+                    .as_str()
+                    .unwrap_or("it does not say why");
+                return Err(TemplateError::Memory {
+                    what,
+                    reason: reason.to_owned(),
+                });
             }
             _ => sleep(POLL).await,
         }
     }
-    Err(TemplateError::TimedOut { what, after: within })
+    Err(TemplateError::TimedOut {
+        what,
+        after: within,
+    })
 }
 
 #[cfg(test)]

@@ -32,17 +32,24 @@ pub enum VersionError {
 pub async fn qemu_version(program: &Path) -> Result<String, VersionError> {
     let mut command = Command::new(program);
     command.arg("--version").kill_on_drop(true);
-    let unreadable = || VersionError::Unreadable { program: program.to_owned() };
+    let unreadable = || VersionError::Unreadable {
+        program: program.to_owned(),
+    };
     let output = timeout(Duration::from_secs(20), command.output())
         .await
         .map_err(|_| unreadable())?
-        .map_err(|source| VersionError::Run { program: program.to_owned(), source })?;
+        .map_err(|source| VersionError::Run {
+            program: program.to_owned(),
+            source,
+        })?;
     parse(&String::from_utf8_lossy(&output.stdout)).ok_or_else(unreadable)
 }
 
 fn parse(output: &str) -> Option<String> {
     let (_, version) = output.lines().next()?.split_once(" version ")?;
-    version.starts_with(|c: char| c.is_ascii_digit()).then(|| version.trim().to_owned())
+    version
+        .starts_with(|c: char| c.is_ascii_digit())
+        .then(|| version.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -59,7 +66,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_program_is_named() {
-        let error = qemu_version(Path::new("/nonexistent/qemu")).await.unwrap_err();
+        let error = qemu_version(Path::new("/nonexistent/qemu"))
+            .await
+            .unwrap_err();
         assert_eq!(error.to_string(), "cannot run /nonexistent/qemu");
     }
 }

@@ -69,7 +69,9 @@ struct Pending {
 
 impl Pending {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Reply>>> {
-        self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.waiting
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Every waiting command learns that the connection is gone (their senders drop here).
@@ -103,14 +105,23 @@ impl Qmp {
                 Ok(Ok(stream)) => break stream,
                 Ok(Err(_)) if Instant::now() < until => sleep(Duration::from_millis(10)).await,
                 Ok(Err(source)) => {
-                    return Err(QmpError::Connect { path: path.to_owned(), source });
+                    return Err(QmpError::Connect {
+                        path: path.to_owned(),
+                        source,
+                    });
                 }
-                Err(_) => return Err(QmpError::NoGreeting { path: path.to_owned() }),
+                Err(_) => {
+                    return Err(QmpError::NoGreeting {
+                        path: path.to_owned(),
+                    });
+                }
             }
         };
         match timeout_at(until, Self::negotiate(stream)).await {
             Ok(result) => result,
-            Err(_) => Err(QmpError::NoGreeting { path: path.to_owned() }),
+            Err(_) => Err(QmpError::NoGreeting {
+                path: path.to_owned(),
+            }),
         }
     }
 
@@ -119,8 +130,10 @@ impl Qmp {
         let (read, write) = stream.into_split();
         let mut read = BufReader::new(read);
         let greeting = read_line(&mut read).await?.ok_or(QmpError::Closed)?;
-        let greeting: Greeting = serde_json::from_str(&greeting)
-            .map_err(|_| QmpError::Protocol { what: "the greeting is not QMP's".into() })?;
+        let greeting: Greeting =
+            serde_json::from_str(&greeting).map_err(|_| QmpError::Protocol {
+                what: "the greeting is not QMP's".into(),
+            })?;
         let qmp = Self::start(read, write, greeting.qmp.version);
         qmp.execute("qmp_capabilities", json!({})).await?;
         Ok(qmp)
@@ -131,12 +144,26 @@ impl Qmp {
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let (closed_tx, closed) = watch::channel(false);
         let pending = Arc::new(Pending::default());
-        let reader = Reader { pending: pending.clone(), events: events.clone(), closed: closed_tx };
+        let reader = Reader {
+            pending: pending.clone(),
+            events: events.clone(),
+            closed: closed_tx,
+        };
         let reading = tokio::spawn(reader.run(read)).abort_handle();
         let writing = tokio::spawn(write_all(write, queue)).abort_handle();
         let tasks = [reading, writing];
         let next_id = AtomicU64::new(1);
-        Self { inner: Arc::new(Inner { commands, pending, events, closed, next_id, version, tasks }) }
+        Self {
+            inner: Arc::new(Inner {
+                commands,
+                pending,
+                events,
+                closed,
+                next_id,
+                version,
+                tasks,
+            }),
+        }
     }
 
     /// The version in QEMU's greeting.
@@ -146,7 +173,8 @@ impl Qmp {
 
     /// Runs a command within [`DEFAULT_DEADLINE`].
     pub async fn execute(&self, command: &str, arguments: Value) -> Reply {
-        self.execute_within(command, arguments, DEFAULT_DEADLINE).await
+        self.execute_within(command, arguments, DEFAULT_DEADLINE)
+            .await
     }
 
     /// Runs a command; after `deadline` the answer no longer interests us, but QEMU may still
@@ -166,16 +194,27 @@ impl Qmp {
             }
             waiting.insert(id, reply);
         }
-        let _slot = Slot { pending: &self.inner.pending, id };
+        let _slot = Slot {
+            pending: &self.inner.pending,
+            id,
+        };
         let line = wire::command(id, command, &arguments);
-        self.inner.commands.send(line).map_err(|_| QmpError::Closed)?;
+        self.inner
+            .commands
+            .send(line)
+            .map_err(|_| QmpError::Closed)?;
         match timeout(deadline, answer).await {
-            Ok(Ok(Err(QmpError::Refused { class, desc, .. }))) => {
-                Err(QmpError::Refused { command: command.to_owned(), class, desc })
-            }
+            Ok(Ok(Err(QmpError::Refused { class, desc, .. }))) => Err(QmpError::Refused {
+                command: command.to_owned(),
+                class,
+                desc,
+            }),
             Ok(Ok(reply)) => reply,
             Ok(Err(_)) => Err(QmpError::Closed),
-            Err(_) => Err(QmpError::TimedOut { command: command.to_owned(), after: deadline }),
+            Err(_) => Err(QmpError::TimedOut {
+                command: command.to_owned(),
+                after: deadline,
+            }),
         }
     }
 
@@ -232,9 +271,14 @@ impl Reader {
             // Nobody listening is fine: events are also visible as states.
             Ok(Line::Event(event)) => return drop(self.events.send(event)),
             Ok(Line::Return { id, value }) => (id, Ok(value)),
-            Ok(Line::Error { id, class, desc }) => {
-                (id, Err(QmpError::Refused { command: String::new(), class, desc }))
-            }
+            Ok(Line::Error { id, class, desc }) => (
+                id,
+                Err(QmpError::Refused {
+                    command: String::new(),
+                    class,
+                    desc,
+                }),
+            ),
             Err(error) => return tracing::warn!(%error, "a line on the monitor made no sense"),
         };
         // No entry: its caller has given up.
@@ -250,15 +294,22 @@ async fn read_line<R: AsyncRead + Unpin>(
 ) -> Result<Option<String>, QmpError> {
     use tokio::io::AsyncReadExt;
     let mut line = Vec::new();
-    let got = read.take(LINE_LIMIT_BYTES).read_until(b'\n', &mut line).await;
+    let got = read
+        .take(LINE_LIMIT_BYTES)
+        .read_until(b'\n', &mut line)
+        .await;
     match got {
         Ok(0) => Ok(None),
         Ok(_) if line.last() != Some(&b'\n') && line.len() as u64 >= LINE_LIMIT_BYTES => {
-            Err(QmpError::Protocol { what: "a line is longer than any that QEMU sends".into() })
+            Err(QmpError::Protocol {
+                what: "a line is longer than any that QEMU sends".into(),
+            })
         }
         Ok(_) => String::from_utf8(line)
             .map(Some)
-            .map_err(|_| QmpError::Protocol { what: "a line is not UTF-8".into() }),
+            .map_err(|_| QmpError::Protocol {
+                what: "a line is not UTF-8".into(),
+            }),
         // A reset is how a killed QEMU ends the conversation.
         Err(_) => Ok(None),
     }

@@ -26,11 +26,17 @@ where
         say(&mut write, &json!({"return": {}, "id": id}).to_string()).await;
         script(read, write).await;
     });
-    (Qmp::connect(&path, Duration::from_secs(5)).await.unwrap(), dir)
+    (
+        Qmp::connect(&path, Duration::from_secs(5)).await.unwrap(),
+        dir,
+    )
 }
 
 async fn say(write: &mut OwnedWriteHalf, line: &str) {
-    write.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+    write
+        .write_all(format!("{line}\r\n").as_bytes())
+        .await
+        .unwrap();
 }
 
 async fn asked(read: &mut BufReader<OwnedReadHalf>, name: &str) -> Value {
@@ -45,9 +51,17 @@ async fn replies_find_their_commands_though_events_and_other_replies_come_betwee
     let (qmp, _dir) = fake(|mut read, mut write| async move {
         let first = asked(&mut read, "one").await;
         let second = asked(&mut read, "two").await;
-        say(&mut write, r#"{"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}}"#).await;
+        say(
+            &mut write,
+            r#"{"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}}"#,
+        )
+        .await;
         say(&mut write, &json!({"return": 2, "id": second}).to_string()).await;
-        say(&mut write, r#"{"event": "SHUTDOWN", "data": {"guest": true}}"#).await;
+        say(
+            &mut write,
+            r#"{"event": "SHUTDOWN", "data": {"guest": true}}"#,
+        )
+        .await;
         say(&mut write, &json!({"return": 1, "id": first}).to_string()).await;
         std::future::pending::<()>().await;
     })
@@ -65,12 +79,22 @@ async fn a_command_without_an_answer_ends_at_its_deadline_and_the_next_one_works
         let slow = asked(&mut read, "slow").await;
         let quick = asked(&mut read, "quick").await;
         // The late answer of the command that was given up comes first.
-        say(&mut write, &json!({"return": "late", "id": slow}).to_string()).await;
-        say(&mut write, &json!({"return": "now", "id": quick}).to_string()).await;
+        say(
+            &mut write,
+            &json!({"return": "late", "id": slow}).to_string(),
+        )
+        .await;
+        say(
+            &mut write,
+            &json!({"return": "now", "id": quick}).to_string(),
+        )
+        .await;
         std::future::pending::<()>().await;
     })
     .await;
-    let slow = qmp.execute_within("slow", json!({}), Duration::from_millis(50)).await;
+    let slow = qmp
+        .execute_within("slow", json!({}), Duration::from_millis(50))
+        .await;
     assert!(matches!(slow, Err(QmpError::TimedOut { command, .. }) if command == "slow"));
     assert_eq!(qmp.execute("quick", json!({})).await.unwrap(), "now");
     assert!(qmp.inner.pending.lock().is_empty());
@@ -83,10 +107,16 @@ async fn a_peer_that_goes_away_ends_waiting_commands_and_refuses_new_ones() {
         drop(write);
     })
     .await;
-    assert!(matches!(qmp.execute("any", json!({})).await, Err(QmpError::Closed)));
+    assert!(matches!(
+        qmp.execute("any", json!({})).await,
+        Err(QmpError::Closed)
+    ));
     qmp.closed().await;
     assert!(qmp.is_closed());
-    assert!(matches!(qmp.execute("any", json!({})).await, Err(QmpError::Closed)));
+    assert!(matches!(
+        qmp.execute("any", json!({})).await,
+        Err(QmpError::Closed)
+    ));
 }
 
 #[tokio::test]
@@ -108,15 +138,31 @@ async fn a_missing_socket_and_a_silent_peer_are_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("q");
     let brief = Duration::from_millis(50);
-    assert!(matches!(Qmp::connect(&path, brief).await, Err(QmpError::Connect { .. })));
+    assert!(matches!(
+        Qmp::connect(&path, brief).await,
+        Err(QmpError::Connect { .. })
+    ));
     let _listener = UnixListener::bind(&path).unwrap();
-    assert!(matches!(Qmp::connect(&path, brief).await, Err(QmpError::NoGreeting { .. })));
+    assert!(matches!(
+        Qmp::connect(&path, brief).await,
+        Err(QmpError::NoGreeting { .. })
+    ));
 }
 
 fn machineless(path: &Path) -> Child {
     Command::new("qemu-system-x86_64")
-        .args(["-machine", "none", "-nodefaults", "-display", "none", "-chardev"])
-        .arg(format!("socket,id=q,path={},server=on,wait=off", path.display()))
+        .args([
+            "-machine",
+            "none",
+            "-nodefaults",
+            "-display",
+            "none",
+            "-chardev",
+        ])
+        .arg(format!(
+            "socket,id=q,path={},server=on,wait=off",
+            path.display()
+        ))
         .args(["-mon", "chardev=q,mode=control"])
         .stdin(Stdio::null())
         .kill_on_drop(true)
@@ -136,7 +182,10 @@ async fn a_real_qemu_answers_refuses_with_its_class_and_says_goodbye() {
     assert_eq!(name, json!({}));
     match qmp.execute("device_del", json!({"id": "nothing"})).await {
         Err(QmpError::Refused { command, class, .. }) => {
-            assert_eq!((command.as_str(), class.as_str()), ("device_del", "DeviceNotFound"));
+            assert_eq!(
+                (command.as_str(), class.as_str()),
+                ("device_del", "DeviceNotFound")
+            );
         }
         other => panic!("{other:?}"),
     }

@@ -48,8 +48,15 @@ pub(super) struct GreetingBody {
 
 pub(super) enum Line {
     Event(Event),
-    Return { id: Option<u64>, value: Value },
-    Error { id: Option<u64>, class: String, desc: String },
+    Return {
+        id: Option<u64>,
+        value: Value,
+    },
+    Error {
+        id: Option<u64>,
+        class: String,
+        desc: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -71,11 +78,20 @@ struct RawError {
 
 pub(super) fn parse(line: &str) -> Result<Line, serde_json::Error> {
     let raw: Raw = serde_json::from_str(line)?;
-    let Raw { id, event, data, value, error } = raw;
+    let Raw {
+        id,
+        event,
+        data,
+        value,
+        error,
+    } = raw;
     Ok(match (event, error) {
         (Some(name), _) => Line::Event(Event { name, data }),
         (None, Some(RawError { class, desc })) => Line::Error { id, class, desc },
-        (None, None) => Line::Return { id, value: value.unwrap_or(Value::Null) },
+        (None, None) => Line::Return {
+            id,
+            value: value.unwrap_or(Value::Null),
+        },
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -34,7 +35,11 @@ pub async fn create_image(
         let have = virtual_size(qemu_img, image).await?;
         if have != size_bytes {
             let image = image.to_owned();
-            return Err(StorageError::OtherSize { image, have, want: size_bytes });
+            return Err(StorageError::OtherSize {
+                image,
+                have,
+                want: size_bytes,
+            });
         }
         return Ok(Created::Existed);
     }
@@ -48,7 +53,9 @@ pub async fn create_image(
         if let Some(owner) = owner {
             owner.take(&partial)?;
         }
-        fs::File::open(&partial)?.sync_all()?;
+        let file = fs::File::open(&partial)?;
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        file.sync_all()?;
         renameat_with(CWD, &partial, CWD, &image, RenameFlags::NOREPLACE)?;
         sync_folder(folder_of(&image))
     })
@@ -65,13 +72,18 @@ pub async fn virtual_size(qemu_img: &Path, image: &Path) -> Result<u64, StorageE
         virtual_size: u64,
     }
     if !tokio::fs::try_exists(image).await? {
-        return Err(StorageError::Lost { image: image.to_owned() });
+        return Err(StorageError::Lost {
+            image: image.to_owned(),
+        });
     }
     let mut command = Command::new(qemu_img);
-    command.args(["info", "-U", "-f", "qcow2", "--output=json"]).arg(image);
+    command
+        .args(["info", "-U", "-f", "qcow2", "--output=json"])
+        .arg(image);
     let output = run(command, "read an image").await?;
-    let info: Info = serde_json::from_slice(&output)
-        .map_err(|_| StorageError::Unexpected { what: "qemu-img info is unreadable" })?;
+    let info: Info = serde_json::from_slice(&output).map_err(|_| StorageError::Unexpected {
+        what: "qemu-img info is unreadable",
+    })?;
     Ok(info.virtual_size)
 }
 

@@ -5,7 +5,9 @@
 //! name holds epoch and incarnation, and [`StorageDaemon::open_epoch`] is the one way to open a
 //! higher epoch: record flushed, older exports dead and gone, new export added, in that order.
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,7 +43,7 @@ const DELETE_DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NbdAddress {
-    /// On the same host.
+    /// On the same host; a daemon's is [`RunDir::nbd`], open to the daemon's group.
     Unix(PathBuf),
     /// For other hosts.
     Inet(SocketAddr),
@@ -85,12 +87,19 @@ impl StorageDaemon {
     /// Dying inside leaves either nothing or a daemon without exports, which
     /// [`adopt`](Self::adopt) finds.
     pub async fn start(config: &DaemonConfig) -> Result<Self, StorageError> {
-        let DaemonConfig { program, run_dir, image, listen } = config;
+        let DaemonConfig {
+            program,
+            run_dir,
+            image,
+            listen,
+        } = config;
         if let Some(id) = find(run_dir)? {
             return Err(StorageError::AlreadyRuns { pid: id.pid });
         }
         if !tokio::fs::try_exists(image).await? {
-            return Err(StorageError::Lost { image: image.clone() });
+            return Err(StorageError::Lost {
+                image: image.clone(),
+            });
         }
         run_dir.prepare(program.owner)?;
         let process = program.start(&arguments(run_dir, image, listen)?, &run_dir.log())?;
@@ -101,6 +110,10 @@ impl StorageDaemon {
         };
         let opened = match connected {
             Ok(qmp) => Self::with_bitmap(process.clone(), qmp, run_dir).await,
+            // Its socket is there before the image is open: it may have failed at that.
+            Err(QmpError::Closed) if process.wait_within(STOP_DEADLINE).await => {
+                Err(failed(process.wait().await, run_dir, image))
+            }
             Err(error) => Err(error.into()),
         };
         if opened.is_err() {
@@ -112,7 +125,9 @@ impl StorageDaemon {
     /// Finds the daemon that runs in `run_dir`, started by us or by a predecessor, and changes
     /// nothing about it. `None`: no such process.
     pub async fn adopt(run_dir: &RunDir) -> Result<Option<Self>, StorageError> {
-        let Some(id) = find(run_dir)? else { return Ok(None) };
+        let Some(id) = find(run_dir)? else {
+            return Ok(None);
+        };
         let qmp = Qmp::connect(&run_dir.qmp(), STOP_DEADLINE).await?;
         let process = Process::adopt(id);
         Self::with_bitmap(process, qmp, run_dir).await.map(Some)
@@ -123,8 +138,14 @@ impl StorageDaemon {
         qmp: Qmp,
         run_dir: &RunDir,
     ) -> Result<Self, StorageError> {
+        open_to_group(&run_dir.nbd())?;
         let bitmap = ensure_bitmap(&qmp).await?;
-        Ok(Self { process, qmp, run_dir: run_dir.clone(), bitmap })
+        Ok(Self {
+            process,
+            qmp,
+            run_dir: run_dir.clone(),
+            bitmap,
+        })
     }
 
     /// The daemon's process.
@@ -145,7 +166,10 @@ impl StorageDaemon {
     /// The names of what is exported now, in no order.
     pub async fn exports(&self) -> Result<Vec<ExportName>, StorageError> {
         let exports = self.listed().await?;
-        exports.iter().map(|export| ExportName::from_id(&export.id).map_err(Into::into)).collect()
+        exports
+            .iter()
+            .map(|export| ExportName::from_id(&export.id).map_err(Into::into))
+            .collect()
     }
 
     /// The virtual disk's size in bytes.
@@ -153,7 +177,9 @@ impl StorageDaemon {
         let nodes = query_nodes(&self.qmp).await?;
         let node = nodes.iter().find(|node| node["node-name"] == IMAGE_NODE);
         node.and_then(|node| node["image"]["virtual-size"].as_u64())
-            .ok_or(StorageError::Unexpected { what: "the image's node has no size" })
+            .ok_or(StorageError::Unexpected {
+                what: "the image's node has no size",
+            })
     }
 
     /// Opens an epoch: flushes it into the sidecar, deletes every other export the hard way, waits
@@ -203,11 +229,18 @@ impl StorageDaemon {
         }
         let until = Instant::now() + DELETE_DEADLINE;
         loop {
-            if !self.listed().await?.iter().any(|export| export.id == name.id()) {
+            if !self
+                .listed()
+                .await?
+                .iter()
+                .any(|export| export.id == name.id())
+            {
                 return Ok(());
             }
             if Instant::now() > until {
-                return Err(StorageError::ExportStays { name: name.to_string() });
+                return Err(StorageError::ExportStays {
+                    name: name.to_string(),
+                });
             }
             // Woken by BLOCK_EXPORT_DELETED; the time-out covers an event that was missed.
             let _ = timeout(Duration::from_millis(50), events.recv()).await;
@@ -216,8 +249,9 @@ impl StorageDaemon {
 
     async fn listed(&self) -> Result<Vec<Listed>, StorageError> {
         let exports = self.qmp.execute("query-block-exports", json!({})).await?;
-        serde_json::from_value(exports)
-            .map_err(|_| StorageError::Unexpected { what: "the list of exports is unreadable" })
+        serde_json::from_value(exports).map_err(|_| StorageError::Unexpected {
+            what: "the list of exports is unreadable",
+        })
     }
 
     /// Ends the daemon in order, so that its bitmaps are kept; by force when it does not obey.
@@ -228,7 +262,10 @@ impl StorageDaemon {
             other => Err(other),
         })?;
         // Closed: it is ending already.
-        let asked = self.qmp.execute_within("quit", json!({}), STOP_DEADLINE).await;
+        let asked = self
+            .qmp
+            .execute_within("quit", json!({}), STOP_DEADLINE)
+            .await;
         if asked.is_err() || !self.process.wait_within(STOP_DEADLINE).await {
             self.kill().await?;
         }
@@ -255,23 +292,45 @@ fn find(run_dir: &RunDir) -> Result<Option<ProcessId>, StorageError> {
     Ok(ProcessId::find("--pidfile", &run_dir.pid_file())?)
 }
 
+/// Lets the daemon's group connect: the VM is another user of the same group.
+fn open_to_group(socket: &Path) -> Result<(), StorageError> {
+    match std::fs::set_permissions(socket, Permissions::from_mode(0o660)) {
+        // It serves on the network.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => Ok(other?),
+    }
+}
+
 async fn query_nodes(qmp: &Qmp) -> Result<Vec<Value>, StorageError> {
-    let nodes = qmp.execute("query-named-block-nodes", json!({"flat": true})).await?;
-    serde_json::from_value(nodes)
-        .map_err(|_| StorageError::Unexpected { what: "the list of block nodes is unreadable" })
+    let nodes = qmp
+        .execute("query-named-block-nodes", json!({"flat": true}))
+        .await?;
+    serde_json::from_value(nodes).map_err(|_| StorageError::Unexpected {
+        what: "the list of block nodes is unreadable",
+    })
 }
 
 /// Makes sure that the persistent bitmap is there and recording.
 async fn ensure_bitmap(qmp: &Qmp) -> Result<Bitmap, StorageError> {
     let nodes = query_nodes(qmp).await?;
     let node = nodes.iter().find(|node| node["node-name"] == IMAGE_NODE);
-    let node = node.ok_or(StorageError::Unexpected { what: "the daemon has no image" })?;
-    let bitmaps = node["dirty-bitmaps"].as_array().map_or(&[][..], Vec::as_slice);
+    let node = node.ok_or(StorageError::Unexpected {
+        what: "the daemon has no image",
+    })?;
+    let bitmaps = node["dirty-bitmaps"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
     let names = json!({"node": IMAGE_NODE, "name": ALWAYS_BITMAP});
-    match bitmaps.iter().find(|bitmap| bitmap["name"] == ALWAYS_BITMAP) {
+    match bitmaps
+        .iter()
+        .find(|bitmap| bitmap["name"] == ALWAYS_BITMAP)
+    {
         Some(bitmap) if bitmap["inconsistent"] != true => return Ok(Bitmap::Kept),
         // A crash left it half written; QEMU allows nothing but its removal.
-        Some(_) => drop(qmp.execute("block-dirty-bitmap-remove", names.clone()).await?),
+        Some(_) => drop(
+            qmp.execute("block-dirty-bitmap-remove", names.clone())
+                .await?,
+        ),
         None => {}
     }
     let mut fresh = names;
@@ -293,11 +352,18 @@ fn arguments(
         "discard": "unmap"});
     let server = match listen {
         NbdAddress::Unix(path) => {
-            let path = escaped(text(path, "the NBD socket's path")?, "the NBD socket's path")?;
+            let path = escaped(
+                text(path, "the NBD socket's path")?,
+                "the NBD socket's path",
+            )?;
             format!("addr.type=unix,addr.path={path}")
         }
         NbdAddress::Inet(address) => {
-            format!("addr.type=inet,addr.host={},addr.port={}", address.ip(), address.port())
+            format!(
+                "addr.type=inet,addr.host={},addr.port={}",
+                address.ip(),
+                address.port()
+            )
         }
     };
     Ok(vec![

@@ -32,9 +32,15 @@ impl ExportName {
             && server.chars().all(|c| alnum(c) || c == '-')
             && incarnation.chars().all(alnum);
         if !good {
-            return Err(ExportNameError { text: format!("{server}-e{epoch}-{incarnation}") });
+            return Err(ExportNameError {
+                text: format!("{server}-e{epoch}-{incarnation}"),
+            });
         }
-        Ok(Self { server: server.to_owned(), epoch, incarnation: incarnation.to_owned() })
+        Ok(Self {
+            server: server.to_owned(),
+            epoch,
+            incarnation: incarnation.to_owned(),
+        })
     }
 
     /// The owner's epoch.
@@ -71,9 +77,13 @@ impl FromStr for ExportName {
             let (rest, incarnation) = text.rsplit_once('-')?;
             let (server, epoch) = rest.rsplit_once("-e")?;
             let epoch = epoch.parse().ok()?;
-            Self::new(server, epoch, incarnation).ok().filter(|name| name.to_string() == text)
+            Self::new(server, epoch, incarnation)
+                .ok()
+                .filter(|name| name.to_string() == text)
         };
-        parse().ok_or_else(|| ExportNameError { text: text.to_owned() })
+        parse().ok_or_else(|| ExportNameError {
+            text: text.to_owned(),
+        })
     }
 }
 
@@ -93,7 +103,15 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in ["", "web-1", "web-1-e-1", "web-1-e01-a", "web-1-e+1-a", "-e1-", "w b-e1-a"] {
+        for text in [
+            "",
+            "web-1",
+            "web-1-e-1",
+            "web-1-e01-a",
+            "web-1-e+1-a",
+            "-e1-",
+            "w b-e1-a",
+        ] {
             assert!(text.parse::<ExportName>().is_err(), "{text}");
         }
         assert!(ExportName::new("a/b", 1, "c").is_err());

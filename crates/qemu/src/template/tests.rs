@@ -12,7 +12,11 @@ fn key() -> TemplateKey {
         accel: Accel::Tcg,
         tb_size_mib: 32,
     };
-    TemplateKey { image_hash: "abc".into(), shape, qemu_version: "10.0.2 (Debian)".into() }
+    TemplateKey {
+        image_hash: "abc".into(),
+        shape,
+        qemu_version: "10.0.2 (Debian)".into(),
+    }
 }
 
 fn changed(change: impl FnOnce(&mut TemplateKey)) -> TemplateKey {

@@ -54,7 +54,11 @@ impl Vm {
         begin: Begin,
     ) -> Result<Self, VmError> {
         let args = arguments(config, begin)?;
-        for path in [&config.boot.kernel, &config.boot.initrd, &config.boot.root_image] {
+        for path in [
+            &config.boot.kernel,
+            &config.boot.initrd,
+            &config.boot.root_image,
+        ] {
             if !tokio::fs::try_exists(path).await? {
                 return Err(VmError::ImageMissing { path: path.clone() });
             }
@@ -71,7 +75,16 @@ impl Vm {
             exit = process.wait() => return Err(ended(exit, run_dir)),
         };
         match connected {
-            Ok(qmp) => Ok(Self { process, qmp, run_dir: run_dir.clone(), uuid: config.uuid }),
+            Ok(qmp) => Ok(Self {
+                process,
+                qmp,
+                run_dir: run_dir.clone(),
+                uuid: config.uuid,
+            }),
+            // Its socket is there before its devices are: it may have failed at those.
+            Err(QmpError::Closed) if process.wait_within(QUIT_DEADLINE).await => {
+                Err(ended(process.wait().await, run_dir))
+            }
             Err(error) => {
                 process.kill().await?;
                 Err(error.into())
@@ -82,15 +95,25 @@ impl Vm {
     /// Finds the VM that runs in `run_dir`, started by us or by a predecessor, without touching its
     /// guest. `None`: no such process. One with another identity is refused and left alone.
     pub async fn adopt(run_dir: &RunDir, uuid: Uuid) -> Result<Option<Self>, VmError> {
-        let Some(id) = find(run_dir)? else { return Ok(None) };
+        let Some(id) = find(run_dir)? else {
+            return Ok(None);
+        };
         let process = Process::adopt(id);
         let qmp = Qmp::connect(&run_dir.qmp(), QUIT_DEADLINE).await?;
         let answer = qmp.execute("query-uuid", json!({})).await?;
         let found = answer["UUID"].as_str().and_then(|text| text.parse().ok());
         if found != Some(uuid) {
-            return Err(VmError::OtherVm { pid: id.pid, wanted: uuid });
+            return Err(VmError::OtherVm {
+                pid: id.pid,
+                wanted: uuid,
+            });
         }
-        let vm = Self { process, qmp, run_dir: run_dir.clone(), uuid };
+        let vm = Self {
+            process,
+            qmp,
+            run_dir: run_dir.clone(),
+            uuid,
+        };
         vm.state().await?;
         Ok(Some(vm))
     }
@@ -124,7 +147,9 @@ impl Vm {
     /// What QEMU says it is doing.
     pub async fn state(&self) -> Result<RunState, VmError> {
         let answer = self.qmp.execute("query-status", json!({})).await?;
-        Ok(RunState::named(answer["status"].as_str().unwrap_or_default()))
+        Ok(RunState::named(
+            answer["status"].as_str().unwrap_or_default(),
+        ))
     }
 
     /// Events from now on; see [`VmEvent::read`] for those that matter. Subscribe before asking
@@ -152,11 +177,17 @@ impl Vm {
     /// Ends QEMU without asking the guest, and waits until the process is gone; by a kill when it
     /// does not obey. Repeating is harmless, also after a crash half-way.
     pub async fn quit(&self) -> Result<Exit, VmError> {
-        let asked = self.qmp.execute_within("quit", json!({}), QUIT_DEADLINE).await;
+        let asked = self
+            .qmp
+            .execute_within("quit", json!({}), QUIT_DEADLINE)
+            .await;
         // Its last answer may be lost with it.
         let obeys = matches!(asked, Ok(_) | Err(QmpError::Closed));
         if !(obeys && self.process.wait_within(QUIT_DEADLINE).await) {
-            tracing::warn!(pid = self.process.id().pid, "QEMU does not quit; killing it");
+            tracing::warn!(
+                pid = self.process.id().pid,
+                "QEMU does not quit; killing it"
+            );
             return self.kill().await;
         }
         Ok(self.process.wait().await)
@@ -198,5 +229,8 @@ fn find(run_dir: &RunDir) -> Result<Option<ProcessId>, VmError> {
 }
 
 fn ended(exit: Exit, run_dir: &RunDir) -> VmError {
-    VmError::Ended { exit, words: run_dir.last_words() }
+    VmError::Ended {
+        exit,
+        words: run_dir.last_words(),
+    }
 }

@@ -108,13 +108,21 @@ impl Vm {
                 let mut children = children.clone();
                 children.any(|(name, file)| *name == child_node(slot) && file.contains(&wanted))
             });
-        if same { Ok(Plugged::Before) } else { Err(VmError::OtherPlugged { what: "data disk" }) }
+        if same {
+            Ok(Plugged::Before)
+        } else {
+            Err(VmError::OtherPlugged { what: "data disk" })
+        }
     }
 
     /// Removes block nodes that a dead predecessor left without their device.
     async fn clear_nodes(&self) -> Result<(), VmError> {
-        let mut names: Vec<String> =
-            self.data_nodes().await?.into_iter().map(|(name, _)| name).collect();
+        let mut names: Vec<String> = self
+            .data_nodes()
+            .await?
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
         // Users before what they use: raw, quorum, children.
         names.sort_by_key(|name| (name != "data", name != "data-q"));
         for name in names {
@@ -125,11 +133,17 @@ impl Vm {
 
     /// The data disk's block nodes and what they point to.
     async fn data_nodes(&self) -> Result<Vec<(String, String)>, VmError> {
-        let nodes = self.ask("query-named-block-nodes", json!({"flat": true})).await?;
+        let nodes = self
+            .ask("query-named-block-nodes", json!({"flat": true}))
+            .await?;
         let nodes = nodes.as_array().cloned().unwrap_or_default();
         let text = |node: &Value, name: &str| node[name].as_str().unwrap_or_default().to_owned();
-        let nodes = nodes.iter().map(|node| (text(node, "node-name"), text(node, "file")));
-        Ok(nodes.filter(|(name, _)| name == "data" || name.starts_with("data-")).collect())
+        let nodes = nodes
+            .iter()
+            .map(|node| (text(node, "node-name"), text(node, "file")));
+        Ok(nodes
+            .filter(|(name, _)| name == "data" || name.starts_with("data-"))
+            .collect())
     }
 
     /// Hot-plugs the network card on its tap. The same card plugged already is success; dying
@@ -137,10 +151,20 @@ impl Vm {
     pub async fn attach_nic(&self, nic: &Nic) -> Result<Plugged, VmError> {
         if self.has_device(NIC).await? {
             let path = format!("/machine/peripheral/{NIC}");
-            let mac = self.ask("qom-get", json!({"path": path, "property": "mac"})).await?;
-            let same = mac.as_str().is_some_and(|mac| mac.eq_ignore_ascii_case(&nic.mac));
-            let other = VmError::OtherPlugged { what: "network card" };
-            return if same { Ok(Plugged::Before) } else { Err(other) };
+            let mac = self
+                .ask("qom-get", json!({"path": path, "property": "mac"}))
+                .await?;
+            let same = mac
+                .as_str()
+                .is_some_and(|mac| mac.eq_ignore_ascii_case(&nic.mac));
+            let other = VmError::OtherPlugged {
+                what: "network card",
+            };
+            return if same {
+                Ok(Plugged::Before)
+            } else {
+                Err(other)
+            };
         }
         self.clear_netdev().await?;
         let netdev = json!({"type": "tap", "id": NETDEV, "ifname": nic.tap, "script": "no",
@@ -164,8 +188,12 @@ impl Vm {
     }
 
     async fn has_device(&self, id: &str) -> Result<bool, VmError> {
-        let devices = self.ask("qom-list", json!({"path": "/machine/peripheral"})).await?;
-        Ok(devices.as_array().is_some_and(|all| all.iter().any(|device| device["name"] == id)))
+        let devices = self
+            .ask("qom-list", json!({"path": "/machine/peripheral"}))
+            .await?;
+        Ok(devices
+            .as_array()
+            .is_some_and(|all| all.iter().any(|device| device["name"] == id)))
     }
 }
 
@@ -210,7 +238,10 @@ async fn greeting(mut stream: impl AsyncRead + Unpin) -> io::Result<()> {
     if &magic == NBD_MAGIC {
         return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::InvalidData, "it does not speak NBD"))
+    Err(io::Error::new(
+        io::ErrorKind::InvalidData,
+        "it does not speak NBD",
+    ))
 }
 
 #[cfg(test)]

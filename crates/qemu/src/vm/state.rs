@@ -95,17 +95,23 @@ impl VmEvent {
             "RESUME" => Self::Resumed,
             "BLOCK_IO_ERROR" => Self::BlockIoError {
                 // Devices added by `device_add` are told by their path only.
-                device: text("qom-path").split('/').nth(3).unwrap_or_default().to_owned(),
+                device: text("qom-path")
+                    .split('/')
+                    .nth(3)
+                    .unwrap_or_default()
+                    .to_owned(),
                 write: event.data["operation"] == "write",
                 no_space: event.data["nospace"] == true,
                 reason: text("reason"),
             },
-            "QUORUM_REPORT_BAD" => {
-                Self::ReplicaFailed { node: text("node-name"), reason: text("error") }
-            }
-            "SHUTDOWN" => {
-                Self::Shutdown { by_guest: event.data["guest"] == true, reason: text("reason") }
-            }
+            "QUORUM_REPORT_BAD" => Self::ReplicaFailed {
+                node: text("node-name"),
+                reason: text("error"),
+            },
+            "SHUTDOWN" => Self::Shutdown {
+                by_guest: event.data["guest"] == true,
+                reason: text("reason"),
+            },
             "GUEST_PANICKED" => Self::GuestPanicked,
             _ => return None,
         })
@@ -119,7 +125,10 @@ mod tests {
     use super::*;
 
     fn event(name: &str, data: serde_json::Value) -> Option<VmEvent> {
-        VmEvent::read(&Event { name: name.into(), data })
+        VmEvent::read(&Event {
+            name: name.into(),
+            data,
+        })
     }
 
     #[test]
@@ -129,7 +138,12 @@ mod tests {
             "action": "stop", "nospace": false});
         let device = "data-disk".to_owned();
         let reason = "Input/output error".to_owned();
-        let wanted = VmEvent::BlockIoError { device, write: true, no_space: false, reason };
+        let wanted = VmEvent::BlockIoError {
+            device,
+            write: true,
+            no_space: false,
+            reason,
+        };
         assert_eq!(event("BLOCK_IO_ERROR", data), Some(wanted));
     }
 
@@ -137,7 +151,13 @@ mod tests {
     fn a_guests_own_end_is_told_from_ours() {
         let told = event("SHUTDOWN", json!({"guest": true, "reason": "guest-reset"}));
         let reason = "guest-reset".to_owned();
-        assert_eq!(told, Some(VmEvent::Shutdown { by_guest: true, reason }));
+        assert_eq!(
+            told,
+            Some(VmEvent::Shutdown {
+                by_guest: true,
+                reason
+            })
+        );
     }
 
     #[test]

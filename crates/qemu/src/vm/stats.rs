@@ -65,7 +65,10 @@ impl Vm {
         };
         let guest = json!({"path": BALLOON, "property": "guest-stats"});
         let guest = self.ask("qom-get", guest).await?;
-        Ok(Stats { disks: disks(&blocks), memory: memory(granted, &guest) })
+        Ok(Stats {
+            disks: disks(&blocks),
+            memory: memory(granted, &guest),
+        })
     }
 
     /// Asks the guest's balloon driver to tell its numbers from now on; a restored VM has
@@ -86,12 +89,19 @@ fn disks(blocks: &Value) -> BTreeMap<String, DiskStats> {
     let blocks = blocks.as_array().map_or(&[][..], Vec::as_slice);
     let device = |block: &Value| block["qdev"].as_str()?.split('/').nth(3).map(str::to_owned);
     let counters = |block: &Value| DiskStats::deserialize(&block["stats"]).unwrap_or_default();
-    blocks.iter().filter_map(|block| Some((device(block)?, counters(block)))).collect()
+    blocks
+        .iter()
+        .filter_map(|block| Some((device(block)?, counters(block))))
+        .collect()
 }
 
 fn memory(granted_bytes: u64, guest: &Value) -> MemoryStats {
     // What the driver has not told is all ones.
-    let told = |name: &str| guest["stats"][name].as_u64().filter(|value| *value != u64::MAX);
+    let told = |name: &str| {
+        guest["stats"][name]
+            .as_u64()
+            .filter(|value| *value != u64::MAX)
+    };
     MemoryStats {
         granted_bytes,
         total_bytes: told("stat-total-memory"),
@@ -108,9 +118,17 @@ mod tests {
         let blocks = json!([{"qdev": "/machine/peripheral/data-disk/virtio-backend",
             "node-name": "data", "stats": {"rd_bytes": 1, "wr_bytes": 2, "rd_operations": 3,
             "wr_operations": 4, "flush_operations": 5, "unmap_bytes": 6}}, {"stats": {}}]);
-        let wanted =
-            DiskStats { read_bytes: 1, written_bytes: 2, reads: 3, writes: 4, flushes: 5 };
-        assert_eq!(disks(&blocks), BTreeMap::from([("data-disk".into(), wanted)]));
+        let wanted = DiskStats {
+            read_bytes: 1,
+            written_bytes: 2,
+            reads: 3,
+            writes: 4,
+            flushes: 5,
+        };
+        assert_eq!(
+            disks(&blocks),
+            BTreeMap::from([("data-disk".into(), wanted)])
+        );
     }
 
     #[test]
@@ -118,6 +136,9 @@ mod tests {
         let guest = json!({"last-update": 0, "stats": {"stat-total-memory": u64::MAX,
             "stat-available-memory": 4096}});
         let memory = memory(1, &guest);
-        assert_eq!((memory.total_bytes, memory.available_bytes), (None, Some(4096)));
+        assert_eq!(
+            (memory.total_bytes, memory.available_bytes),
+            (None, Some(4096))
+        );
     }
 }

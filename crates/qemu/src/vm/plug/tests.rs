@@ -6,7 +6,10 @@ use tokio::net::TcpListener;
 use super::*;
 
 fn child(address: NbdAddress) -> NbdChild {
-    NbdChild { address, export: ExportName::new("web-1", 1, "ab").unwrap() }
+    NbdChild {
+        address,
+        export: ExportName::new("web-1", 1, "ab").unwrap(),
+    }
 }
 
 async fn listener() -> (TcpListener, NbdChild) {
@@ -20,7 +23,9 @@ async fn a_replica_that_accepts_and_says_nothing_is_silent() {
     let (_listener, child) = listener().await;
     let error = greeted(1, &child).await.unwrap_err();
     match error {
-        VmError::ReplicaSilent { slot: 1, source, .. } => {
+        VmError::ReplicaSilent {
+            slot: 1, source, ..
+        } => {
             assert_eq!(source.kind(), io::ErrorKind::TimedOut);
         }
         other => panic!("{other:?}"),
@@ -42,7 +47,10 @@ async fn a_server_of_something_else_is_no_replica() {
 async fn a_missing_socket_is_told_at_once() {
     let child = child(NbdAddress::Unix("/nonexistent/nbd.sock".into()));
     let error = greeted(0, &child).await.unwrap_err();
-    assert_eq!(error.to_string(), "replica 0 at /nonexistent/nbd.sock does not answer");
+    assert_eq!(
+        error.to_string(),
+        "replica 0 at /nonexistent/nbd.sock does not answer"
+    );
 }
 
 #[test]
@@ -51,5 +59,8 @@ fn an_nbd_node_points_at_its_export() {
     let node = nbd_node(1, &inet);
     assert_eq!(node["node-name"], "data-c1");
     assert_eq!(node["export"], "web-1-e1-ab");
-    assert_eq!(node["server"], json!({"type": "inet", "host": "10.0.0.1", "port": "10809"}));
+    assert_eq!(
+        node["server"],
+        json!({"type": "inet", "host": "10.0.0.1", "port": "10809"})
+    );
 }
