@@ -1,5 +1,7 @@
 //! One suite of behaviours, run on SQLite and on PostgreSQL: what one promises, both keep.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod databases;
 mod fixtures;
 
