@@ -32,6 +32,8 @@ pub struct Context<'a> {
 
 #[derive(Clone)]
 struct Standing {
+    /// Its place in the snapshot, which breaks ties.
+    at: usize,
     server: Server,
     owner: String,
     copies: Vec<String>,
@@ -42,6 +44,7 @@ struct Court<'a> {
     policy: &'a Policy,
     nodes: BTreeMap<&'a str, &'a crate::snapshot::Node>,
     context: &'a Context<'a>,
+    order: Vec<&'a str>,
     servers: BTreeMap<String, Standing>,
     findings: Vec<Finding>,
 }
@@ -54,7 +57,8 @@ pub fn judge(
     plan: &Plan,
     context: &Context<'_>,
 ) -> Vec<Finding> {
-    let standing = |s: &Server| Standing {
+    let standing = |(at, s): (usize, &Server)| Standing {
+        at,
         owner: s.owner.clone().unwrap_or_default(),
         copies: s.replicas.clone(),
         local: s.owner_has_copy && s.storage == Storage::Replicated,
@@ -64,10 +68,16 @@ pub fn judge(
         policy,
         nodes: snapshot.nodes.iter().map(|n| (n.id.as_str(), n)).collect(),
         context,
-        servers: snapshot.servers.iter().map(|s| (s.id.clone(), standing(s))).collect(),
+        order: snapshot.nodes.iter().map(|n| n.id.as_str()).collect(),
+        servers: snapshot
+            .servers
+            .iter()
+            .enumerate()
+            .map(|s| (s.1.id.clone(), standing(s)))
+            .collect(),
         findings: vec![],
     };
-    let losses = court.losses();
+    let (losses, broken) = (court.losses(), court.broken());
     let mut first = 0;
     while first < plan.steps.len() {
         let wave = plan.steps[first].wave;
@@ -80,7 +90,12 @@ pub fn judge(
             court.find(Some(k + 1), "its wave comes before that of the step before it".into());
         }
     }
-    if context.lost.is_empty() && context.drained.is_empty() && court.losses() > losses {
+    let repaired = court.broken() < broken;
+    if context.lost.is_empty()
+        && context.drained.is_empty()
+        && !repaired
+        && court.losses() > losses
+    {
         court.find(None, "fewer losses can be survived than before".into());
     }
     for (k, step) in plan.steps.iter().enumerate() {
@@ -294,14 +309,19 @@ impl Court<'_> {
         if distinct.len() != all.len() {
             self.find(Some(k), "two copies would stand on one node".into());
         }
-        if self.policy.racks == RackRule::Require
-            && let (to, _) = ends(action)
-        {
+        let builds = match action {
+            Action::Migrate { copies_disk, .. } => *copies_disk,
+            Action::Restart { .. } => false,
+            _ => true,
+        };
+        if self.policy.racks == RackRule::Require && builds {
+            let (to, _) = ends(action);
+            all.retain(|n| !self.context.lost.contains(n));
             let rack = |n: &str| self.nodes.get(n).and_then(|n| n.rack.clone());
             let meet = to.iter().any(|t| {
                 rack(t).is_some() && all.iter().any(|o| o != t && rack(o) == rack(t))
             });
-            if meet && !matches!(action, Action::Restart { .. }) {
+            if meet {
                 self.find(Some(k), "two copies would stand in one rack".into());
             }
         }
@@ -340,6 +360,7 @@ impl Court<'_> {
                     owner: owner.clone(),
                     copies: replicas.clone(),
                     local: s.storage == Storage::Replicated,
+                    at: self.servers.len(),
                 };
                 self.servers.insert(server.clone(), standing);
             }
@@ -353,14 +374,39 @@ impl Court<'_> {
         if self.policy.survive_losses == 0 {
             return 0;
         }
-        let alive: Vec<&str> = self
-            .nodes
+        let reserved = self.all_reserved();
+        let free = |n: &str| self.limits(n)[1].saturating_sub(reserved[n][1]);
+        let mut alive: Vec<&str> = self
+            .order
             .iter()
-            .filter(|(_, n)| n.state != NodeState::Lost)
-            .map(|(id, _)| *id)
+            .copied()
+            .filter(|n| self.nodes[n].state != NodeState::Lost)
             .collect();
-        let reserved: BTreeMap<&str, [u64; 5]> = self.all_reserved();
+        alive.sort_by_key(|n| std::cmp::Reverse(free(n)));
         alive.iter().filter(|lost| !self.survives(lost, &alive, reserved.clone())).count()
+    }
+
+    /// Hard limits that are broken: amounts, tags, CPUs, groups.
+    fn broken(&self) -> usize {
+        let reserved = self.all_reserved();
+        let alive = |n: &str| self.nodes.get(n).is_some_and(|n| n.state != NodeState::Lost);
+        let amounts: usize = reserved
+            .iter()
+            .filter(|(n, _)| alive(n))
+            .map(|(n, r)| r.iter().zip(self.limits(n)).filter(|(a, b)| **a > *b).count())
+            .sum();
+        let places = self.servers.values().filter(|s| {
+            let Some(node) = self.nodes.get(s.owner.as_str()).filter(|n| alive(&n.id)) else {
+                return false;
+            };
+            !s.server.needs_tags.is_subset(&node.tags)
+                || s.server.min_cpu_generation > node.cpu_generation
+                || (s.server.group.is_some()
+                    && self.servers.values().any(|o| {
+                        o.at < s.at && o.owner == s.owner && o.server.group == s.server.group
+                    }))
+        });
+        amounts + places.count()
     }
 
     fn all_reserved(&self) -> BTreeMap<&str, [u64; 5]> {
@@ -381,7 +427,7 @@ impl Court<'_> {
 
     fn survives(&self, lost: &str, alive: &[&str], mut reserved: BTreeMap<&str, [u64; 5]>) -> bool {
         let mut on: Vec<&Standing> = self.servers.values().filter(|s| s.owner == lost).collect();
-        on.sort_by_key(|s| std::cmp::Reverse(s.server.reserved.memory_mib));
+        on.sort_by_key(|s| (std::cmp::Reverse(s.server.reserved.memory_mib), s.at));
         let mut groups: BTreeSet<(&str, &str)> = self
             .servers
             .values()
@@ -404,12 +450,8 @@ impl Court<'_> {
                     && s.server.min_cpu_generation <= node.cpu_generation
                     && group.is_none_or(|g| !groups.contains(&(**n, g)))
             };
-            let near = alive.iter().filter(|n| s.copies.iter().any(|c| c == **n)).find(takes);
-            let far = || {
-                alive.iter().filter(takes).max_by_key(|n| {
-                    self.limits(n)[1].saturating_sub(reserved[**n][1])
-                })
-            };
+            let near = s.copies.iter().filter_map(|c| alive.iter().find(|n| *n == c)).find(takes);
+            let far = || alive.iter().find(takes);
             let Some(home) = near.or_else(far).copied() else { return false };
             if let Some(sum) = reserved.get_mut(home) {
                 sum.iter_mut().zip(r).for_each(|(a, b)| *a += b);

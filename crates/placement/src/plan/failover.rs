@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use crate::cluster::{Cluster, Lack, tenths};
-use crate::policy::Policy;
+use crate::policy::{Policy, RackRule};
 use crate::snapshot::{NodeState, Snapshot, Storage};
 
 use super::place::best_copy;
@@ -165,5 +165,6 @@ fn replicate(c: &mut Cluster<'_>, draft: &mut Draft, s: usize) {
 
 fn room_for_own_copy(c: &Cluster<'_>, s: usize, n: usize) -> bool {
     let at = &c.nodes[n];
-    at.reserved[2] + c.server_info[s].reserved.disk_mib <= at.limits[2]
+    let apart = c.policy.racks != RackRule::Require || !c.shares_rack(s, n, None);
+    apart && at.state == NodeState::Up && at.reserved[2] + c.server_info[s].reserved.disk_mib <= at.limits[2]
 }

@@ -63,17 +63,22 @@ fn full(c: &Cluster<'_>, draft: &Draft) -> bool {
     draft.steps.len() >= c.policy.max_moves
 }
 
-/// Whether a move would leave fewer losses survivable than before.
-fn hurts_survival(c: &mut Cluster<'_>, server: usize, to: usize) -> bool {
+/// Whether moves would leave fewer losses survivable than before.
+fn hurts_survival(c: &mut Cluster<'_>, moves: &[(usize, usize)]) -> bool {
     if c.policy.survive_losses == 0 {
         return false;
     }
     let before = unsurvivable(c).len();
-    let old = c.servers[server].place.clone();
-    let (place, _) = super::steps::after_migration(c, server, to);
-    c.set(server, place);
+    let mut old = Vec::with_capacity(moves.len());
+    for &(server, to) in moves {
+        old.push((server, c.servers[server].place.clone()));
+        let (place, _) = super::steps::after_migration(c, server, to);
+        c.set(server, place);
+    }
     let after = unsurvivable(c).len();
-    c.set(server, old);
+    for (server, place) in old {
+        c.set(server, place);
+    }
     after > before
 }
 
@@ -171,7 +176,7 @@ fn relieve(c: &mut Cluster<'_>, draft: &mut Draft) {
         let Some((goal, why)) = trigger(c, n) else { continue };
         if let Some(moves) = cheapest_set(c, n, goal)
             && draft.steps.len() + moves.len() <= c.policy.max_moves
-            && !moves.iter().any(|&(s, t)| hurts_survival(c, s, t))
+            && !hurts_survival(c, &moves)
         {
             for (s, t) in moves {
                 let reason = format!(
@@ -213,7 +218,7 @@ fn relieve_partly(c: &mut Cluster<'_>, draft: &mut Draft, n: usize, goal: u64, w
         }
         choices.sort_by_key(|&(gain, s, ..)| (Reverse(gain), s));
         let Some(&(gain, s, t, water)) =
-            choices.iter().find(|&&(_, s, t, _)| !hurts_survival(c, s, t))
+            choices.iter().find(|&&(_, s, t, _)| !hurts_survival(c, &[(s, t)]))
         else {
             let reason = if lacks.is_empty() {
                 "no server that may move takes enough off it".to_owned()
@@ -275,7 +280,7 @@ fn worth_it(c: &mut Cluster<'_>, n: usize, now: u64) -> Option<(usize, usize, St
         }
     }
     let (gain, Reverse(seconds), s, t) = best?;
-    if hurts_survival(c, s, t) {
+    if hurts_survival(c, &[(s, t)]) {
         return None;
     }
     let reason = format!(

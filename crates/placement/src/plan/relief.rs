@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 use crate::cluster::{Cluster, Lack, tenths};
 use crate::policy::RackRule;
-use crate::snapshot::NodeState;
+use crate::snapshot::{NodeState, Storage};
 
 use super::steps::migration_mib;
 
@@ -41,8 +41,10 @@ pub(super) fn best_target(c: &Cluster<'_>, server: usize, most: u64) -> Result<T
             lacks.push(Lack::Water(water - most));
             continue;
         }
+        let builds = c.server_info[server].storage == Storage::Replicated
+            && !c.servers[server].place.copies.contains(&n);
         let shared_rack =
-            c.policy.racks != RackRule::Ignore && c.shares_rack(server, n, from);
+            builds && c.policy.racks != RackRule::Ignore && c.shares_rack(server, n, from);
         if shared_rack && c.policy.racks == RackRule::Require {
             lacks.push(Lack::Rack);
             continue;
