@@ -1,0 +1,98 @@
+//! Images, replicas and servers: what control asks, in the order in which a server comes up.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use undine_api::Problem;
+use undine_api::node::{
+    FetchImage, ImageStatus, NodeStatus, ReplicaSpec, ReplicaStatus, ServerStatus, StartSpec,
+    StopSpec,
+};
+
+use super::Refusal;
+use super::json::{Body, Epoch, Server};
+use crate::agent::Agent;
+
+type Answer<T> = Result<Json<T>, Refusal>;
+
+/// `GET /node/v1/status`
+pub async fn status(State(agent): State<Arc<Agent>>) -> Json<NodeStatus> {
+    Json(agent.status().await)
+}
+
+/// `PUT /node/v1/images/{hash}`
+pub async fn image(
+    State(agent): State<Arc<Agent>>,
+    Path(hash): Path<String>,
+    Body(wish): Body<FetchImage>,
+) -> Answer<ImageStatus> {
+    if wish.manifest.hash != hash {
+        let detail = "the hash in the path is not the one in the description";
+        return Err(Problem::new(422, "image-invalid", "The image's hash differs", detail).into());
+    }
+    Ok(Json(agent.ground().images.fetch(wish)?))
+}
+
+/// `PUT /node/v1/replicas/{server}`
+pub async fn replica(
+    State(agent): State<Arc<Agent>>,
+    Server(server): Server,
+    Body(spec): Body<ReplicaSpec>,
+) -> Answer<ReplicaStatus> {
+    let replicas = agent.ground().replicas.clone();
+    // In a task of its own: a caller that goes away leaves nothing half done.
+    let put = tokio::spawn(async move { replicas.put(server, &spec).await });
+    Ok(Json(put.await.map_err(|error| {
+        crate::problems::internal(error.to_string())
+    })??))
+}
+
+/// `DELETE /node/v1/replicas/{server}?epoch=N`
+pub async fn remove_replica(
+    State(agent): State<Arc<Agent>>,
+    Server(server): Server,
+    RawQuery(query): RawQuery,
+) -> Result<StatusCode, Refusal> {
+    let epoch = Epoch::of(query.as_deref())?;
+    agent.remove_replica(server, epoch).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `PUT /node/v1/servers/{server}`
+pub async fn start(
+    State(agent): State<Arc<Agent>>,
+    Server(server): Server,
+    Body(spec): Body<StartSpec>,
+) -> Answer<ServerStatus> {
+    Ok(Json(agent.start(server, spec).await?))
+}
+
+/// `GET /node/v1/servers/{server}`
+pub async fn server(
+    State(agent): State<Arc<Agent>>,
+    Server(server): Server,
+) -> Answer<ServerStatus> {
+    Ok(Json(agent.server(server)?.status()))
+}
+
+/// `DELETE /node/v1/servers/{server}?epoch=N`
+pub async fn forget(
+    State(agent): State<Arc<Agent>>,
+    Server(server): Server,
+    RawQuery(query): RawQuery,
+) -> Result<StatusCode, Refusal> {
+    let epoch = Epoch::of(query.as_deref())?;
+    agent.forget(server, epoch).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /node/v1/servers/{server}/stop`
+pub async fn stop(
+    State(agent): State<Arc<Agent>>,
+    Server(server): Server,
+    Body(spec): Body<StopSpec>,
+) -> Answer<ServerStatus> {
+    Ok(Json(agent.server(server)?.stop(spec).await?))
+}

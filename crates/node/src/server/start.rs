@@ -1,0 +1,389 @@
+//! A server's start, step by step; each step's end is told with its time.
+//!
+//! | step | ends when |
+//! |---|---|
+//! | `vm` | QEMU runs: restored from a template, or booting |
+//! | `agent` | the agent inside said hello |
+//! | `identify` | card and data disk are plugged; clock, randomness, names, addresses are set |
+//! | `data` | the data disk is checked and mounted |
+//! | `apply` | the manifest runs |
+//! | `health` | the server's own request was answered |
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use undine_api::guest::{Answer, Applied, Ask, AttachData, Health};
+use undine_api::node::{StartReport, StartSpec};
+use undine_model::{Bytes, ServerId};
+use undine_qemu::accel::Accel;
+use undine_qemu::command::{Begin, Boot, Shape, VmConfig};
+use undine_qemu::files::{Owner, RunDir};
+use undine_qemu::process::Program;
+use undine_qemu::storage::NbdAddress;
+use undine_qemu::template::TemplateKey;
+use undine_qemu::vm::{DataDisk, NbdChild, Nic, Vm};
+
+use super::Ground;
+use crate::cgroup::{Cgroup, Limits};
+use crate::guest::{self, Guest, GuestError};
+use crate::host::QEMU;
+use crate::problems::chain;
+use crate::settings::vm_run_folder;
+
+/// Boot time-outs below a minute are false alarms under load.
+const COLD_HELLO: Duration = Duration::from_secs(240);
+const RESTORED_HELLO: Duration = Duration::from_secs(45);
+const IDENTIFY: Duration = Duration::from_secs(90);
+/// Making a file system under emulation takes its time, and so does replaying a journal.
+const ATTACH: Duration = Duration::from_secs(240);
+const APPLY: Duration = Duration::from_secs(300);
+const HEALTH: Duration = Duration::from_secs(180);
+/// QEMU's translated code, MiB; only used under emulation.
+const TRANSLATIONS_MIB: u32 = 64;
+/// What QEMU may use beside the guest's memory before the kernel ends it.
+const OVERHEAD: Bytes = Bytes::mib(512);
+
+/// What a start tells while it goes on.
+#[derive(Debug)]
+pub enum Progress {
+    /// QEMU runs.
+    Vm(Vm),
+    /// The agent said hello.
+    Agent,
+    /// A step ended, after so many seconds.
+    Step(&'static str, f64),
+}
+
+/// What a start ends with.
+#[derive(Debug)]
+pub struct Started {
+    /// How it came up.
+    pub report: StartReport,
+    /// What the agent says about itself.
+    pub health: Health,
+    /// What came of the manifest.
+    pub applied: Applied,
+}
+
+/// One start.
+pub struct Start<'a, T: Fn(Progress)> {
+    /// What servers stand on.
+    pub ground: &'a Ground,
+    /// Which one.
+    pub server: ServerId,
+    /// What it must run.
+    pub spec: &'a StartSpec,
+    /// Its agent.
+    pub guest: Arc<Mutex<Guest>>,
+    /// Hears how it goes on.
+    pub tell: T,
+}
+
+impl<T: Fn(Progress)> Start<'_, T> {
+    /// Runs all steps.
+    ///
+    /// # Errors
+    /// In words. The VM may still run; the caller ends it.
+    pub async fn run(self) -> Result<Started, String> {
+        let mut clock = Clock {
+            begin: Instant::now(),
+            steps: Vec::new(),
+        };
+        let owner = self.owner()?;
+        let tap = match &self.ground.network {
+            Some(network) => Some(
+                network
+                    .plug(self.server, &self.spec.network, owner.uid)
+                    .await
+                    .map_err(|error| chain(&error))?,
+            ),
+            None => None,
+        };
+        let (vm, fallback) = self.vm(owner, &mut clock).await?;
+        self.plug(&vm, tap).await?;
+        let (applied, health) = self.configure(&vm, &mut clock).await?;
+        if let Err(error) = vm.watch_memory().await {
+            tracing::debug!(server = %self.server, %error, "the guest's memory is not watched");
+        }
+        let from_template = self.spec.template && fallback.is_none();
+        let report = StartReport {
+            from_template,
+            fallback,
+            steps_s: clock.steps,
+        };
+        Ok(Started {
+            report,
+            health,
+            applied,
+        })
+    }
+
+    fn owner(&self) -> Result<Owner, String> {
+        let holder = crate::replicas::vm_holder(self.server);
+        let uid = self
+            .ground
+            .uids
+            .take(&holder)
+            .map_err(|error| chain(&error))?;
+        Ok(Owner { uid, gid: uid })
+    }
+
+    /// A VM whose agent has said hello, and why it did not come from a template, if it should.
+    async fn vm(&self, owner: Owner, clock: &mut Clock) -> Result<(Vm, Option<String>), String> {
+        let group = vm_cgroup(self.ground, self.server);
+        let spec = self.spec;
+        group
+            .make(Limits {
+                cpu: (spec.cpu.0 > 0).then_some(spec.cpu),
+                memory: Some(Bytes(spec.memory.0 + OVERHEAD.0)),
+                tasks: 512,
+            })
+            .map_err(|error| chain(&error))?;
+        let program = Program {
+            owner: Some(owner),
+            ..Program::new(QEMU)
+        };
+        let (config, key) = self.config().await?;
+        let mut fallback = None;
+        if spec.template {
+            match self.restored(&program, &config, &key, &group, clock).await {
+                Ok(vm) => return Ok((vm, None)),
+                Err(reason) => {
+                    tracing::warn!(server = %self.server, reason, "no start from a template");
+                    fallback = Some(reason);
+                }
+            }
+        }
+        let vm = Vm::spawn(&program, &config, Begin::Boot)
+            .await
+            .map_err(|error| chain(&error))?;
+        self.took_place(&vm, &group, clock)?;
+        self.hello(&vm, COLD_HELLO, clock).await?;
+        Ok((vm, fallback))
+    }
+
+    async fn restored(
+        &self,
+        program: &Program,
+        config: &VmConfig,
+        key: &TemplateKey,
+        group: &Cgroup,
+        clock: &mut Clock,
+    ) -> Result<Vm, String> {
+        let template = self.ground.templates.get(key, &config.boot).await?;
+        let vm = match template.restore(program, config).await {
+            Ok(vm) => vm,
+            Err(error) => {
+                let reason = chain(&error);
+                self.ground.templates.discard(key, &reason);
+                return Err(reason);
+            }
+        };
+        self.took_place(&vm, group, clock)?;
+        if let Err(reason) = self.hello(&vm, RESTORED_HELLO, clock).await {
+            vm.kill().await.map_err(|error| chain(&error))?;
+            clock.steps.clear();
+            self.ground.templates.discard(key, &reason);
+            return Err(reason);
+        }
+        Ok(vm)
+    }
+
+    async fn config(&self) -> Result<(VmConfig, TemplateKey), String> {
+        let spec = self.spec;
+        let image = self.ground.images.local(&spec.image.hash);
+        let image = image.ok_or("the image is not on this node")?;
+        let accel = self
+            .ground
+            .host
+            .accel(&image.kernel, &spec.machine, &spec.cpu_model)
+            .await;
+        let cmdline = match accel {
+            Accel::Tcg => format!("{} {}", image.manifest.cmdline, image.manifest.cmdline_tcg),
+            Accel::Kvm => image.manifest.cmdline.clone(),
+        };
+        let too_large = |_| "the server's memory or processor count is out of range".to_owned();
+        let shape = Shape {
+            memory_mib: spec.memory.whole_mib().try_into().map_err(too_large)?,
+            vcpus: spec.vcpus.try_into().map_err(too_large)?,
+            machine: spec.machine.clone(),
+            cpu: spec.cpu_model.clone(),
+            accel,
+            tb_size_mib: TRANSLATIONS_MIB,
+        };
+        let key = TemplateKey {
+            image_hash: spec.image.hash.clone(),
+            shape: shape.clone(),
+            qemu_version: self.ground.host.version().to_owned(),
+        };
+        let config = VmConfig {
+            name: spec.name.clone(),
+            uuid: self.server.uuid(),
+            shape,
+            boot: Boot {
+                kernel: image.kernel,
+                initrd: image.initrd,
+                root_image: image.root,
+                cmdline: cmdline.trim().to_owned(),
+            },
+            run_dir: RunDir::new(vm_run_folder(&self.ground.run_dir, self.server)),
+        };
+        Ok((config, key))
+    }
+
+    fn took_place(&self, vm: &Vm, group: &Cgroup, clock: &mut Clock) -> Result<(), String> {
+        group
+            .add(vm.process().id().pid)
+            .map_err(|error| chain(&error))?;
+        (self.tell)(Progress::Vm(vm.clone()));
+        self.step(clock, "vm");
+        Ok(())
+    }
+
+    async fn hello(&self, vm: &Vm, deadline: Duration, clock: &mut Clock) -> Result<(), String> {
+        let mut guest = self.guest.lock().await;
+        // Of an earlier run.
+        guest.close();
+        tokio::select! {
+            answered = guest.hello(deadline) => answered.map_err(|error| chain(&error))?,
+            _ = vm.wait() => return Err("the VM ended before its agent answered".to_owned()),
+        };
+        (self.tell)(Progress::Agent);
+        self.step(clock, "agent");
+        Ok(())
+    }
+
+    /// Network card and data disk, behind the root ports that wait for them.
+    async fn plug(&self, vm: &Vm, tap: Option<String>) -> Result<(), String> {
+        if let Some(tap) = tap {
+            let nic = Nic {
+                tap,
+                mac: self.spec.network.mac.clone(),
+            };
+            vm.attach_nic(&nic).await.map_err(|error| chain(&error))?;
+        }
+        let mut replicas = Vec::with_capacity(self.spec.replicas.len());
+        for target in &self.spec.replicas {
+            replicas.push(match target.address {
+                Some(address) if target.node != self.ground.node => NbdChild {
+                    address: NbdAddress::Inet(address),
+                    export: target.export.parse().map_err(|error| chain(&error))?,
+                },
+                _ => {
+                    let local = self
+                        .ground
+                        .replicas
+                        .export(self.server, &target.export)
+                        .await;
+                    let (address, export) = local.map_err(|problem| problem.detail)?;
+                    NbdChild { address, export }
+                }
+            });
+        }
+        vm.attach_data(&DataDisk { replicas })
+            .await
+            .map(drop)
+            .map_err(|error| chain(&error))
+    }
+
+    async fn configure(&self, vm: &Vm, clock: &mut Clock) -> Result<(Applied, Health), String> {
+        tokio::select! {
+            configured = self.tell_guest(clock) => configured,
+            _ = vm.wait() => Err("the VM ended while it was being configured".to_owned()),
+        }
+    }
+
+    async fn tell_guest(&self, clock: &mut Clock) -> Result<(Applied, Health), String> {
+        let mut guest = self.guest.lock().await;
+        let entropy: [u8; 64] = rand::random();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let unix_time_ns = u64::try_from(now.as_nanos()).unwrap_or_default();
+        let identity = guest::identity(
+            self.server,
+            self.spec,
+            &self.ground.edges,
+            unix_time_ns,
+            &entropy,
+        );
+        ask(
+            &mut guest,
+            Ask::Identify(identity),
+            IDENTIFY,
+            "become the server",
+        )
+        .await?;
+        self.step(clock, "identify");
+        let data = AttachData {
+            create_if_blank: self.spec.blank,
+            data_format: self.spec.image.data_format,
+        };
+        ask(
+            &mut guest,
+            Ask::AttachData(data),
+            ATTACH,
+            "mount the data disk",
+        )
+        .await?;
+        self.step(clock, "data");
+        let manifest = Ask::Apply(Box::new(self.spec.manifest.clone()));
+        let applied = match ask(&mut guest, manifest, APPLY, "apply the manifest").await? {
+            Answer::Applied(applied) => applied,
+            _ => return Err("the agent did not say what came of the manifest".to_owned()),
+        };
+        self.step(clock, "apply");
+        let health = healthy(&mut guest).await?;
+        self.step(clock, "health");
+        Ok((applied, health))
+    }
+
+    fn step(&self, clock: &mut Clock, name: &'static str) {
+        let seconds = clock.begin.elapsed().as_secs_f64();
+        clock.steps.push((name.to_owned(), seconds));
+        (self.tell)(Progress::Step(name, seconds));
+    }
+}
+
+struct Clock {
+    begin: Instant,
+    steps: Vec<(String, f64)>,
+}
+
+/// The control group of a server's VM.
+pub fn vm_cgroup(ground: &Ground, server: ServerId) -> Cgroup {
+    ground.cgroup.child(&format!("vm-{server}"))
+}
+
+async fn ask(
+    guest: &mut Guest,
+    ask: Ask,
+    deadline: Duration,
+    what: &str,
+) -> Result<Answer, String> {
+    guest
+        .ask(ask, deadline)
+        .await
+        .map_err(|error| format!("the server could not {what}: {}", chain(&error)))
+}
+
+/// Asks for health until all is well.
+async fn healthy(guest: &mut Guest) -> Result<Health, String> {
+    let until = Instant::now() + HEALTH;
+    let mut last = String::from("the agent did not say why");
+    while Instant::now() < until {
+        match guest.ask(Ask::Health, Duration::from_secs(30)).await {
+            Ok(Answer::Health(health)) if health.is_well() => return Ok(health),
+            Ok(Answer::Health(health)) => last = health.trouble.join("; "),
+            Ok(_) => return Err(chain(&GuestError::Unexpected)),
+            Err(error) => last = chain(&error),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err(format!(
+        "the server did not become healthy within {} s: {last}",
+        HEALTH.as_secs()
+    ))
+}

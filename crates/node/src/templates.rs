@@ -1,0 +1,177 @@
+//! RAM templates of this node: taken once for each image and shape, before the first start that
+//! wants one. One is taken at a time; whoever needs it meanwhile waits for it.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use undine_qemu::command::{Boot, VmConfig};
+use undine_qemu::files::{Owner, RunDir};
+use undine_qemu::process::Program;
+use undine_qemu::template::{Template, TemplateKey, TemplateStore};
+use undine_qemu::vm::Vm;
+
+use crate::cgroup::{Cgroup, Limits};
+use crate::guest::Guest;
+use crate::host::QEMU;
+use crate::problems::chain;
+use crate::uids::Uids;
+
+/// A cold boot takes a quarter of a minute under emulation, several times that under load.
+const BOOT: Duration = Duration::from_secs(240);
+/// How long the guest may go on being busy after its agent answered.
+const SETTLE: Duration = Duration::from_secs(40);
+/// After a failed try nobody waits for another one for this long.
+const PAUSE: Duration = Duration::from_secs(600);
+
+/// The templates of a node.
+pub struct Templates {
+    store: TemplateStore,
+    run_dir: PathBuf,
+    uids: Arc<Uids>,
+    cgroup: Cgroup,
+    taking: Mutex<()>,
+    failed: std::sync::Mutex<HashMap<String, (Instant, String)>>,
+}
+
+impl Templates {
+    /// The templates in this folder.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn open(
+        folder: PathBuf,
+        run_dir: PathBuf,
+        uids: Arc<Uids>,
+        cgroup: Cgroup,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            store: TemplateStore::open(folder)?,
+            run_dir,
+            uids,
+            cgroup,
+            taking: Mutex::new(()),
+            failed: std::sync::Mutex::default(),
+        })
+    }
+
+    /// The template for this key, taken first when there is none; or why there is none.
+    ///
+    /// # Errors
+    /// In words, for the server's start report: the caller boots cold.
+    pub async fn get(&self, key: &TemplateKey, boot: &Boot) -> Result<Template, String> {
+        if let Some(template) = self.store.find(key) {
+            return Ok(template);
+        }
+        let _one_at_a_time = self.taking.lock().await;
+        if let Some(template) = self.store.find(key) {
+            return Ok(template);
+        }
+        if let Some(reason) = self.failed_lately(key) {
+            return Err(reason);
+        }
+        let taken = self.take(key, boot).await;
+        if let Err(reason) = &taken {
+            tracing::warn!(
+                reason,
+                template = key.file_name(),
+                "no template could be taken"
+            );
+            self.failures()
+                .insert(key.file_name(), (Instant::now(), reason.clone()));
+        }
+        taken
+    }
+
+    /// Forgets a template that did not work, and does not take it again for a while.
+    pub fn discard(&self, key: &TemplateKey, reason: &str) {
+        let _ = self.store.remove(key);
+        self.failures()
+            .insert(key.file_name(), (Instant::now(), reason.to_owned()));
+    }
+
+    async fn take(&self, key: &TemplateKey, boot: &Boot) -> Result<Template, String> {
+        let begin = Instant::now();
+        let uid = self.uids.take("template").map_err(|error| chain(&error))?;
+        let owner = Owner { uid, gid: uid };
+        let run_dir = RunDir::new(self.run_dir.join("template"));
+        if let Ok(Some(left)) = Vm::find_process(&run_dir) {
+            // Its agent was killed while it took one.
+            left.kill().map_err(|error| chain(&error))?;
+            left.gone().await.map_err(|error| chain(&error))?;
+        }
+        let config = VmConfig {
+            name: "template".to_owned(),
+            // Nobody's: a restored VM is told its own.
+            uuid: undine_model::ServerId::from_parts(0, [0; 10]).uuid(),
+            shape: key.shape.clone(),
+            boot: boot.clone(),
+            run_dir,
+        };
+        let group = self.cgroup.child("template");
+        group
+            .make(Limits {
+                cpu: None,
+                memory: None,
+                tasks: 256,
+            })
+            .map_err(|e| chain(&e))?;
+        let program = Program {
+            owner: Some(owner),
+            ..Program::new(QEMU)
+        };
+        let taking = self
+            .store
+            .start_taking(&program, &config, key.clone())
+            .await
+            .map_err(|error| chain(&error))?;
+        group
+            .add(taking.vm().process().id().pid)
+            .map_err(|error| chain(&error))?;
+        let mut guest = Guest::new(taking.vm().run_dir().agent());
+        tokio::select! {
+            answered = guest.hello(BOOT) => answered.map_err(|error| chain(&error))?,
+            _ = taking.vm().wait() => {
+                return Err("the template's VM ended while it booted".to_owned());
+            }
+        };
+        guest.close();
+        settled(&group).await;
+        let template = taking.finish().await.map_err(|error| chain(&error))?;
+        group.remove();
+        let seconds = begin.elapsed().as_secs_f64();
+        tracing::info!(template = key.file_name(), seconds, "template taken");
+        Ok(template)
+    }
+
+    fn failed_lately(&self, key: &TemplateKey) -> Option<String> {
+        let failures = self.failures();
+        let (when, reason) = failures.get(&key.file_name())?;
+        (when.elapsed() < PAUSE).then(|| reason.clone())
+    }
+
+    fn failures(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Instant, String)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until the guest has finished booting: until its VM rests for a second.
+async fn settled(group: &Cgroup) {
+    const STEP: Duration = Duration::from_millis(250);
+    let until = Instant::now() + SETTLE;
+    let mut last = group.cpu_time().unwrap_or_default();
+    let mut quiet = 0;
+    while quiet < 4 && Instant::now() < until {
+        tokio::time::sleep(STEP).await;
+        let now = group.cpu_time().unwrap_or_default();
+        quiet = if now.saturating_sub(last) < STEP / 5 {
+            quiet + 1
+        } else {
+            0
+        };
+        last = now;
+    }
+}

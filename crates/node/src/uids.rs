@@ -1,0 +1,122 @@
+//! Unix users of VMs and storage daemons: one each, from a range of the node's own.
+//!
+//! An id is handed out once and not again until the whole range has been used: a file or process
+//! that was left behind never belongs to the next tenant.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, FileError};
+
+/// The ids of a node.
+#[derive(Debug)]
+pub struct Uids {
+    path: PathBuf,
+    first: u32,
+    count: u32,
+    book: Mutex<Book>,
+}
+
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+struct Book {
+    next: u32,
+    held: BTreeMap<String, u32>,
+}
+
+/// No id could be given.
+#[derive(Debug, thiserror::Error)]
+pub enum UidError {
+    /// All of them are taken.
+    #[error("all {0} user ids of this node are in use; give it more with --uid-count")]
+    Exhausted(u32),
+    /// The book could not be kept.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl Book {
+    /// The id of a holder, or the next free one.
+    fn take(&mut self, holder: &str, count: u32) -> Option<u32> {
+        if let Some(index) = self.held.get(holder) {
+            return Some(*index);
+        }
+        let index = (0..count)
+            .map(|step| (self.next + step) % count)
+            .find(|index| !self.held.values().any(|held| held == index))?;
+        self.next = (index + 1) % count;
+        self.held.insert(holder.to_owned(), index);
+        Some(index)
+    }
+}
+
+impl Uids {
+    /// Opens the book in the state folder.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn open(state_dir: &Path, first: u32, count: u32) -> Result<Self, FileError> {
+        let path = state_dir.join("uids.json");
+        let book = files::read_json(&path)?.unwrap_or_default();
+        Ok(Self {
+            path,
+            first,
+            count,
+            book: Mutex::new(book),
+        })
+    }
+
+    /// The first id.
+    pub fn first(&self) -> u32 {
+        self.first
+    }
+
+    /// The id of this holder; the same every time until it is given back.
+    ///
+    /// # Errors
+    /// None is free, or the book could not be kept.
+    pub fn take(&self, holder: &str) -> Result<u32, UidError> {
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = book.clone();
+        let index = next
+            .take(holder, self.count)
+            .ok_or(UidError::Exhausted(self.count))?;
+        files::write_json(&self.path, &next)?;
+        *book = next;
+        Ok(self.first + index)
+    }
+
+    /// Gives an id back.
+    ///
+    /// # Errors
+    /// The book could not be kept.
+    pub fn give_back(&self, holder: &str) -> Result<(), UidError> {
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        if book.held.remove(holder).is_some() {
+            files::write_json(&self.path, &*book)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_kept_over_a_restart_and_not_handed_on_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let uids = Uids::open(dir.path(), 70_000, 3).unwrap();
+        assert_eq!(uids.take("a").unwrap(), 70_000);
+        assert_eq!(uids.take("b").unwrap(), 70_001);
+        uids.give_back("a").unwrap();
+        let uids = Uids::open(dir.path(), 70_000, 3).unwrap();
+        assert_eq!(uids.take("b").unwrap(), 70_001);
+        assert_eq!(uids.take("c").unwrap(), 70_002);
+        assert_eq!(uids.take("d").unwrap(), 70_000);
+        let full = uids.take("e").unwrap_err();
+        assert!(full.to_string().contains("--uid-count"));
+    }
+}
