@@ -53,7 +53,10 @@ impl Disk {
     /// Keeps a table: whole or not at all, and past a power cut.
     pub fn save(&self, table: &Table) -> io::Result<()> {
         let bytes = serde_json::to_vec(&table.to_update())?;
-        let partial = self.path.with_extension("partial");
+        // While one edge replaces another, both may write.
+        let partial = self
+            .path
+            .with_extension(format!("partial-{}", std::process::id()));
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use http::StatusCode;
 use http::header::ACCEPT;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -350,7 +351,7 @@ impl ProxyHttp for Gate {
         let mut error = error.more_context(format!("Peer: {peer}"));
         let repeatable = session.req_header().method.is_idempotent()
             && !session.as_ref().retry_buffer_truncated()
-            && session.response_written().is_none();
+            && !has_begun(session);
         if !repeatable {
             error.set_retry(false);
             return error;
@@ -379,7 +380,7 @@ impl ProxyHttp for Gate {
             can_reuse_downstream: false,
         };
         // An answer that has begun cannot be taken back.
-        if session.response_written().is_some() {
+        if has_begun(session) {
             return outcome;
         }
         if let Some(page) = self.page_for(error, request) {
@@ -464,6 +465,14 @@ fn is_secure(session: &Session) -> bool {
     session
         .digest()
         .is_some_and(|digest| digest.ssl_digest.is_some())
+}
+
+/// Has the visitor got the beginning of an answer? A mere `100 Continue` is none.
+fn has_begun(session: &Session) -> bool {
+    let written = session.response_written().map(|response| response.status);
+    written.is_some_and(|status| {
+        status == StatusCode::SWITCHING_PROTOCOLS || !status.is_informational()
+    })
 }
 
 fn may_be_silent(session: &Session) -> bool {

@@ -1,6 +1,6 @@
 //! The routing table: what control said last, and how a change becomes the next table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -119,9 +119,10 @@ impl Table {
         self.routes.is_empty()
     }
 
-    /// Does any route belong to this site?
-    pub fn has_site(&self, site: SiteId) -> bool {
-        self.routes.values().any(|entry| entry.route.site == site)
+    /// Every site that a route belongs to.
+    pub fn sites(&self) -> HashSet<SiteId> {
+        let routes = self.routes.values();
+        routes.map(|entry| entry.route.site).collect()
     }
 
     /// The whole table as one change, for the disk.
@@ -245,7 +246,7 @@ mod tests {
             .unwrap();
         assert_eq!(hosts(&next), ["b.test", "c.test"]);
         assert_eq!(next.route("b.test").unwrap().route.site, site(9));
-        assert!(next.has_site(site(9)) && !next.has_site(site(1)));
+        assert_eq!(next.sites(), HashSet::from([site(9), site(3)]));
         assert_eq!(hosts(&first), ["a.test", "b.test"], "the old one stays");
     }
 

@@ -92,10 +92,10 @@ impl Traffic {
                     "the report waits for control"
                 );
                 // Counted on. An answer that got lost counts twice, which metrics bear.
-                let table = routes.current();
+                let known = routes.current().sites();
                 for site in &report.sites {
                     // A site that is gone meanwhile needs no more counting.
-                    if site.site.is_none_or(|id| table.has_site(id)) {
+                    if site.site.is_none_or(|id| known.contains(&id)) {
                         self.add(site);
                     }
                 }

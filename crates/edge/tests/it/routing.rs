@@ -1,6 +1,8 @@
 //! Whose request it is, and what is told when it is nobody's.
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use undine_api::edge::Target;
 
 use crate::support::{Server, World, nobody, raw, route, to};
@@ -105,6 +107,37 @@ async fn a_server_that_refuses_gives_a_friendly_502() {
     let answer = world.get("a.test", "/").await;
     assert_eq!(answer.status(), 502);
     assert!(answer.text().await.unwrap().contains("does not answer"));
+}
+
+#[tokio::test]
+async fn a_server_that_dies_after_100_continue_gives_a_page_all_the_same() {
+    let world = World::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
+            let _ = stream.read(&mut [0; 4096]).await;
+        }
+    });
+    world.put(route("a.test", to(&[address]))).await;
+    let mut stream = TcpStream::connect(world.http()).await.unwrap();
+    stream
+        .write_all(
+            b"POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n",
+        )
+        .await
+        .unwrap();
+    let mut heard = [0; 12];
+    stream.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"HTTP/1.1 100");
+    stream.write_all(b"hi").await.unwrap();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.contains("HTTP/1.1 502"), "{rest}");
+    assert!(rest.contains("does not answer"), "{rest}");
 }
 
 #[tokio::test]
