@@ -17,7 +17,7 @@ use crate::spec::{DatabaseSpec, SiteSpec};
 use crate::validate::{self, Broken};
 
 /// What templates may know of the server itself.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, serde::Deserialize)]
 pub struct Facts {
     /// Its host name.
     pub hostname: String,
