@@ -14,8 +14,8 @@ use undine_model::{Bytes, ReleaseId, ServerId, SiteId};
 
 /// The name of the virtio-serial port.
 pub const PORT: &str = "undine.agent";
-/// The largest payload of a frame.
-pub const MAX_PAYLOAD: usize = 1 << 20;
+/// The largest payload of a frame: the whole manifest of a server with thousands of sites is one.
+pub const MAX_PAYLOAD: usize = 16 << 20;
 /// The kind of a frame with a request or a reply.
 pub const JSON: u8 = 0;
 /// The kind of a frame with a piece of a stream; an empty one ends it.
@@ -206,7 +206,7 @@ pub enum LogKind {
 
 /// What the agent answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "snake_case")]
+#[serde(tag = "answer", content = "value", rename_all = "snake_case")]
 pub enum Answer {
     /// To `hello`.
     Hello(HelloAnswer),
@@ -329,4 +329,30 @@ pub enum FailureKind {
     Full,
     /// Something in the server failed.
     Internal,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_survives_the_wire() {
+        for answer in [
+            Answer::Done,
+            Answer::Usage(Vec::new()),
+            Answer::Logs(vec!["line".to_owned()]),
+            Answer::Uploaded {
+                files: 1,
+                bytes: Bytes(2),
+            },
+            Answer::Applied(Applied {
+                version: 3,
+                failed: Vec::new(),
+            }),
+        ] {
+            let text = serde_json::to_string(&answer).unwrap();
+            let back: Answer = serde_json::from_str(&text).unwrap();
+            assert_eq!(serde_json::to_string(&back).unwrap(), text);
+        }
+    }
 }

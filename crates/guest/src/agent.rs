@@ -122,7 +122,11 @@ impl Agent {
     }
 
     fn identify(&mut self, identity: &Identity) -> Outcome<Answer> {
-        if self.session.server.is_some_and(|server| server != identity.server) {
+        if self
+            .session
+            .server
+            .is_some_and(|server| server != identity.server)
+        {
             return Err(failure(
                 FailureKind::Invalid,
                 "this server has become another one already; start it anew",
@@ -166,7 +170,10 @@ impl Agent {
     fn apply(&mut self, manifest: Manifest) -> Outcome<Answer> {
         validate::manifest(&manifest).map_err(|bad| refuse(&bad))?;
         if self.session.server != Some(manifest.server) {
-            return Err(failure(FailureKind::Invalid, "the manifest is for another server"));
+            return Err(failure(
+                FailureKind::Invalid,
+                "the manifest is for another server",
+            ));
         }
         let fresh = !self.session.applied;
         let new = Applied::of(manifest);
@@ -226,7 +233,10 @@ impl Agent {
     fn run(&self, change: &Change<'_>) -> Outcome<Vec<undine_api::guest::SiteFailure>> {
         let place = Place {
             paths: &self.paths,
-            device: self.device.as_deref().ok_or_else(|| not_ready("attach_data"))?,
+            device: self
+                .device
+                .as_deref()
+                .ok_or_else(|| not_ready("attach_data"))?,
             facts: &self.session.facts,
             units: PathBuf::from("/run/systemd/system"),
         };
@@ -265,7 +275,10 @@ impl Agent {
     fn site(&self, id: SiteId) -> Outcome<(&SiteSpec, &Applied)> {
         let live = self.live().ok_or_else(|| not_ready("apply"))?;
         let site = live.sites.get(&id).ok_or_else(|| {
-            failure(FailureKind::NotFound, format!("there is no site {id} on this server"))
+            failure(
+                FailureKind::NotFound,
+                format!("there is no site {id} on this server"),
+            )
         })?;
         Ok((site, live))
     }

@@ -202,7 +202,11 @@ fn leave(place: &Place<'_>, old: &SiteFiles, new: Option<&SiteFiles>) {
     // A unit that does not run needs no stop; one that cannot be stopped is no reason to keep
     // the site.
     let _ = units::stop(&gone);
-    for path in old.files.keys().filter(|path| !new.files.contains_key(*path)) {
+    for path in old
+        .files
+        .keys()
+        .filter(|path| !new.files.contains_key(*path))
+    {
         let _ = files::remove(&place.paths.system(path));
     }
 }
@@ -223,7 +227,10 @@ fn one_site(
             for name in old.names().filter(gone) {
                 site::forget_name(place.paths, old.uid, name).doing("remove a site's name")?;
             }
-            let before = change.old.map(|old| &old.profile).unwrap_or(renderer.profile());
+            let before = change
+                .old
+                .map(|old| &old.profile)
+                .unwrap_or(renderer.profile());
             if let Ok(before) = Renderer::new(before, place.facts).and_then(|r| r.site(old, "")) {
                 leave(place, &before, Some(&rendered));
             }
@@ -241,9 +248,8 @@ fn one_site(
     if !rendered.unit.is_empty() && (change.fresh || !kept) {
         gathered.start.push((spec.id, rendered.unit));
     }
-    let had = old.is_some_and(|old| {
-        !old.settings.redirects.is_empty() || old.settings.max_upload.is_some()
-    });
+    let had = old
+        .is_some_and(|old| !old.settings.redirects.is_empty() || old.settings.max_upload.is_some());
     if rendered.vhost.is_some() || had {
         gathered.vhosts.push(Vhost {
             site: spec.id,
@@ -267,7 +273,9 @@ fn check(
     let known = |site: &SiteSpec| site.runtime == spec.runtime;
     let seen = gathered.checked.contains(spec.runtime.as_str())
         || (!change.profile_changed()
-            && change.old.is_some_and(|old| old.sites.values().take(50).any(known)));
+            && change
+                .old
+                .is_some_and(|old| old.sites.values().take(50).any(known)));
     if plain && seen {
         return Ok(());
     }
@@ -313,7 +321,11 @@ fn stop_units(gathered: &Gathered) {
 }
 
 fn start_units(gathered: &mut Gathered) {
-    let names: Vec<&str> = gathered.start.iter().map(|(_, unit)| unit.as_str()).collect();
+    let names: Vec<&str> = gathered
+        .start
+        .iter()
+        .map(|(_, unit)| unit.as_str())
+        .collect();
     if names.is_empty() || units::start(&names).is_ok() {
         return;
     }

@@ -35,8 +35,14 @@ fn properties(caps: &Caps, device: &Path) -> Vec<String> {
         format!("MemoryMax={}", caps.memory.0),
         "MemorySwapMax=0".to_owned(),
         format!("TasksMax={}", caps.processes.max(4)),
-        format!("IOReadBandwidthMax={device} {}", caps.io_bytes_per_s.0.max(65_536)),
-        format!("IOWriteBandwidthMax={device} {}", caps.io_bytes_per_s.0.max(65_536)),
+        format!(
+            "IOReadBandwidthMax={device} {}",
+            caps.io_bytes_per_s.0.max(65_536)
+        ),
+        format!(
+            "IOWriteBandwidthMax={device} {}",
+            caps.io_bytes_per_s.0.max(65_536)
+        ),
         format!("IOReadIOPSMax={device} {}", caps.iops.max(10)),
         format!("IOWriteIOPSMax={device} {}", caps.iops.max(10)),
     ]

@@ -9,7 +9,10 @@ use undine_api::guest::FailureKind;
 
 /// Makes and removes databases; returns the sites of those that failed.
 pub fn apply(wanted: &[&DatabaseSpec], removed: &[&DatabaseSpec]) -> Vec<(SiteId, String)> {
-    let gone: String = removed.iter().map(|database| sql::remove(database)).collect();
+    let gone: String = removed
+        .iter()
+        .map(|database| sql::remove(database))
+        .collect();
     if !gone.is_empty()
         && let Err(error) = run(&gone)
     {

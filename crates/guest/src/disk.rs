@@ -76,7 +76,17 @@ fn prepare(device: &Path, ask: &AttachData) -> Outcome<()> {
         // Tables and journal are zeroed later, in the background: a new server starts at once.
         let options = "quotatype=prjquota,lazy_itable_init=1,lazy_journal_init=1,nodiscard";
         let args = [
-            "-q", "-F", "-O", "quota,project", "-E", options, "-m", "1", "-L", "undine-data", &name,
+            "-q",
+            "-F",
+            "-O",
+            "quota,project",
+            "-E",
+            options,
+            "-m",
+            "1",
+            "-L",
+            "undine-data",
+            &name,
         ];
         return command::run("/usr/sbin/mkfs.ext4", &args).map(drop);
     }

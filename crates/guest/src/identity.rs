@@ -144,10 +144,17 @@ fn batch(card: &str, identity: &Identity) -> String {
     for (address, prefix) in &identity.addresses {
         // Addresses are allotted by control; waiting for duplicate detection would only delay.
         let nodad = if address.is_ipv6() { " nodad" } else { "" };
-        let _ = writeln!(lines, "address replace {address}/{prefix} dev {card}{nodad}");
+        let _ = writeln!(
+            lines,
+            "address replace {address}/{prefix} dev {card}{nodad}"
+        );
     }
     for gateway in &identity.gateways {
-        let family = if gateway.is_ipv6() { "::/0" } else { "0.0.0.0/0" };
+        let family = if gateway.is_ipv6() {
+            "::/0"
+        } else {
+            "0.0.0.0/0"
+        };
         let _ = writeln!(lines, "route replace {family} via {gateway} dev {card}");
     }
     lines
@@ -170,7 +177,10 @@ mod tests {
                 ("10.214.1.1".parse().unwrap(), 16),
                 ("fd5e:d1e0:214::1:1".parse().unwrap(), 64),
             ],
-            gateways: vec!["10.214.0.1".parse().unwrap(), "fd5e:d1e0:214::1".parse().unwrap()],
+            gateways: vec![
+                "10.214.0.1".parse().unwrap(),
+                "fd5e:d1e0:214::1".parse().unwrap(),
+            ],
             resolvers: Vec::new(),
             edges: Vec::new(),
         }

@@ -90,14 +90,21 @@ mod tests {
     #[test]
     fn only_a_worker_without_children_for_long_enough_is_stopped() {
         let dir = tempfile::tempdir().unwrap();
-        let unit = dir.path().join("undine-site-20001.slice/undine-php@20001.service");
+        let unit = dir
+            .path()
+            .join("undine-site-20001.slice/undine-php@20001.service");
         fs::create_dir_all(&unit).unwrap();
         let mut busy = BTreeMap::new();
         let start = Instant::now();
         let limit = Duration::from_secs(60);
         let mut after = |seconds, processes: &str| {
             fs::write(unit.join("cgroup.procs"), processes).unwrap();
-            look(dir.path(), &mut busy, start + Duration::from_secs(seconds), limit)
+            look(
+                dir.path(),
+                &mut busy,
+                start + Duration::from_secs(seconds),
+                limit,
+            )
         };
         assert!(after(0, "10\n").is_empty());
         assert!(after(50, "10\n11\n").is_empty());

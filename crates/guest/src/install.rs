@@ -26,7 +26,10 @@ pub fn install(releases: &Releases, ask: &Install, database: Option<&DatabaseSpe
     check(releases, ask, database)?;
     let secrets = secrets(SECRETS).doing("draw secrets")?;
     let release = releases.at.release(ask.release);
-    let work = releases.at.at("tmp").join(format!("install-{}", ask.release));
+    let work = releases
+        .at
+        .at("tmp")
+        .join(format!("install-{}", ask.release));
     let rendered = render::app(
         &ask.app,
         &AppView {
@@ -63,12 +66,22 @@ fn check(releases: &Releases, ask: &Install, database: Option<&DatabaseSpec>) ->
     let invalid = |message: String| Err(failure(FailureKind::Invalid, message));
     let app = &ask.app;
     if releases.site.runtime != app.runtime {
-        return invalid(format!("{} needs a site that runs `{}`", app.title, app.runtime));
+        return invalid(format!(
+            "{} needs a site that runs `{}`",
+            app.title, app.runtime
+        ));
     }
     if app.database && database.is_none() {
-        return invalid(format!("{} needs a database; make one for this site first", app.title));
+        return invalid(format!(
+            "{} needs a database; make one for this site first",
+            app.title
+        ));
     }
-    if let Some(missing) = app.questions.keys().find(|key| !ask.answers.contains_key(*key)) {
+    if let Some(missing) = app
+        .questions
+        .keys()
+        .find(|key| !ask.answers.contains_key(*key))
+    {
         return invalid(format!("{} asks for `{missing}`", app.title));
     }
     let source = Path::new(&app.source);
@@ -115,7 +128,10 @@ fn share(releases: &Releases, app: &App, staged: &Path) -> Outcome<()> {
     for folder in &app.shared {
         let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
         if folder.starts_with('/') || !folder.split('/').all(plain) {
-            return Err(failure(FailureKind::Invalid, format!("{folder} is no folder of a release")));
+            return Err(failure(
+                FailureKind::Invalid,
+                format!("{folder} is no folder of a release"),
+            ));
         }
         let wrong = format!("share the folder {folder}");
         let kept = releases.at.at("shared").join(folder);
@@ -206,7 +222,11 @@ mod tests {
         symlink("/nowhere/at/all", from.join("dead")).unwrap();
         copy_tree(&from, &to, 0).unwrap();
         assert_eq!(fs::read_to_string(to.join("linked")).unwrap(), "text");
-        assert!(!fs::symlink_metadata(to.join("linked")).unwrap().is_symlink());
+        assert!(
+            !fs::symlink_metadata(to.join("linked"))
+                .unwrap()
+                .is_symlink()
+        );
         assert!(!to.join("dead").exists());
     }
 }

@@ -66,7 +66,8 @@ impl Applied {
         for id in &delta.removed_databases {
             self.databases.remove(id);
         }
-        self.sites.extend(delta.sites.into_iter().map(|s| (s.id, s)));
+        self.sites
+            .extend(delta.sites.into_iter().map(|s| (s.id, s)));
         self.databases
             .extend(delta.databases.into_iter().map(|d| (d.id, d)));
     }

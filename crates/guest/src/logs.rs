@@ -96,6 +96,9 @@ mod tests {
         fs::write(at.at("logs/error.log"), line.repeat(9 << 10)).unwrap();
         bound(dir.path());
         assert_eq!(fs::metadata(at.at("logs/error.log")).unwrap().len(), 0);
-        assert_eq!(fs::metadata(at.at("logs/error.log.1")).unwrap().len(), 1 << 20);
+        assert_eq!(
+            fs::metadata(at.at("logs/error.log.1")).unwrap().len(),
+            1 << 20
+        );
     }
 }

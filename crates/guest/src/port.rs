@@ -123,7 +123,8 @@ impl Port {
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let wait = inside.then_some(PAUSE * if self.buffer.is_empty() { 15 } else { 1 });
+                    let wait =
+                        inside.then_some(PAUSE * if self.buffer.is_empty() { 15 } else { 1 });
                     if !self.wait(PollFlags::IN, wait)? {
                         return Err(Broken::Lost);
                     }
@@ -212,7 +213,8 @@ mod tests {
     #[test]
     fn what_was_half_sent_is_dropped_with_the_session() {
         let (mut port, mut node) = pair();
-        node.write_all(&frame(JSON, b"a long request")[..9]).unwrap();
+        node.write_all(&frame(JSON, b"a long request")[..9])
+            .unwrap();
         assert!(matches!(port.read(false), Err(Broken::Lost)));
         node.write_all(&frame(JSON, b"hello")).unwrap();
         assert_eq!(port.read(false).unwrap(), Frame::Json(b"hello".to_vec()));

@@ -54,7 +54,7 @@ fn refuse(port: &mut Port, text: &[u8], why: &str) -> Result<(), Broken> {
 }
 
 fn reply(port: &mut Port, reply: &Reply) -> Result<(), Broken> {
-    let text = serde_json::to_vec(reply).map_err(|_| Broken::Lost)?;
+    let text = serde_json::to_vec(reply).map_err(|error| Broken::Io(error.into()))?;
     port.write(&text)
 }
 

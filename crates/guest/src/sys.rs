@@ -93,7 +93,12 @@ pub struct Quota {
     pub inodes: u64,
 }
 
-fn quotactl(command: libc::c_int, device: &Path, project: u32, block: &mut libc::dqblk) -> io::Result<()> {
+fn quotactl(
+    command: libc::c_int,
+    device: &Path,
+    project: u32,
+    block: &mut libc::dqblk,
+) -> io::Result<()> {
     let device = CString::new(device.as_os_str().as_bytes())?;
     let command = (command << 8) | PRJQUOTA;
     // SAFETY: the path ends in zero and the block has the layout of struct if_dqblk.

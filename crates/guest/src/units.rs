@@ -39,7 +39,11 @@ pub fn daemon_reload() -> Outcome<()> {
 
 /// Sets properties of a unit at once.
 pub fn set_properties(unit: &str, properties: &[String]) -> Outcome<()> {
-    let mut args = vec!["set-property".to_owned(), "--runtime".to_owned(), unit.to_owned()];
+    let mut args = vec![
+        "set-property".to_owned(),
+        "--runtime".to_owned(),
+        unit.to_owned(),
+    ];
     args.extend_from_slice(properties);
     command::run(SYSTEMCTL, &args).map(drop)
 }

@@ -55,7 +55,10 @@ pub fn add(paths: &Paths, uids: &BTreeSet<u32>) -> io::Result<()> {
 fn system_lines(path: &Path) -> io::Result<String> {
     let text = fs::read_to_string(path)?;
     let own = |line: &&str| {
-        let uid = line.split(':').nth(2).and_then(|uid| uid.parse::<u32>().ok());
+        let uid = line
+            .split(':')
+            .nth(2)
+            .and_then(|uid| uid.parse::<u32>().ok());
         !(line.starts_with("site") && uid.is_some_and(|uid| uid >= FIRST_UID))
     };
     Ok(text
@@ -78,7 +81,11 @@ mod tests {
             run: dir.path().join("run"),
         };
         fs::create_dir(dir.path().join("etc")).unwrap();
-        fs::write(paths.system("/etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
+        fs::write(
+            paths.system("/etc/passwd"),
+            "root:x:0:0:root:/root:/bin/sh\n",
+        )
+        .unwrap();
         fs::write(paths.system("/etc/group"), "root:x:0:\nwww-data:x:33:\n").unwrap();
 
         write_all(&paths, &[20_001, 20_002].into()).unwrap();

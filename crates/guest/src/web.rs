@@ -4,7 +4,6 @@
 //! program; only then they replace the live ones. A site's block that does not pass is left out
 //! and reported for that site; the others go on.
 
-
 use std::fs;
 use std::path::{Path, PathBuf};
 

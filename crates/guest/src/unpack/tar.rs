@@ -4,21 +4,21 @@ use std::io::Read;
 
 use tar::{Archive, Entry, EntryType};
 
-use super::tree::Tree;
 use super::bad;
+use super::tree::Tree;
 use crate::fail::Outcome;
 
 /// Unpacks a tar stream.
 pub fn unpack(stream: impl Read, tree: &mut Tree) -> Outcome<()> {
     let mut archive = Archive::new(stream);
-    let entries = archive.entries().map_err(unreadable)?;
+    let entries = archive.entries().map_err(|error| unreadable(&error))?;
     for entry in entries {
-        one(&mut entry.map_err(unreadable)?, tree)?;
+        one(&mut entry.map_err(|error| unreadable(&error))?, tree)?;
     }
     Ok(())
 }
 
-fn unreadable(error: std::io::Error) -> undine_api::guest::Failure {
+fn unreadable(error: &std::io::Error) -> undine_api::guest::Failure {
     bad(format!("the archive cannot be read: {error}"))
 }
 

@@ -78,8 +78,14 @@ fn an_honest_archive_comes_out_whole() {
     let attempt = take(&bytes, ArchiveFormat::Tar, ROOM);
     assert_eq!(attempt.result.unwrap(), Taken { files: 4, bytes: 8 });
     let release = attempt.dir.path().join("release");
-    assert_eq!(fs::read_to_string(release.join("css/main.css")).unwrap(), "p{}");
-    assert_eq!(fs::read_to_string(release.join("copy.html")).unwrap(), "hello");
+    assert_eq!(
+        fs::read_to_string(release.join("css/main.css")).unwrap(),
+        "p{}"
+    );
+    assert_eq!(
+        fs::read_to_string(release.join("copy.html")).unwrap(),
+        "hello"
+    );
 }
 
 #[test]
@@ -117,10 +123,20 @@ fn zipped(files: &[(&str, &[u8])]) -> Vec<u8> {
 
 #[test]
 fn a_name_that_leads_out_is_refused() {
-    for name in ["../evil", "a/../../evil", "/etc/evil", "a/b/../../../evil", "a\\..\\evil"] {
+    for name in [
+        "../evil",
+        "a/../../evil",
+        "/etc/evil",
+        "a/b/../../../evil",
+        "a\\..\\evil",
+    ] {
         refused(&[Item::File(name, b"x")]);
         let attempt = take(&zipped(&[(name, b"x")]), ArchiveFormat::Zip, ROOM);
-        assert_eq!(attempt.result.unwrap_err().kind, FailureKind::BadArchive, "{name}");
+        assert_eq!(
+            attempt.result.unwrap_err().kind,
+            FailureKind::BadArchive,
+            "{name}"
+        );
         assert!(!attempt.dir.path().join("evil").exists());
     }
 }
@@ -139,7 +155,11 @@ fn a_link_that_leads_out_is_refused() {
 fn nothing_is_written_through_a_link() {
     refused(&[Item::Link("a", "b"), Item::File("a/evil", b"x")]);
     refused(&[Item::File("a", b"x"), Item::File("a/evil", b"x")]);
-    refused(&[Item::Folder("b"), Item::Link("a", "b"), Item::Link("a/c", "../../x")]);
+    refused(&[
+        Item::Folder("b"),
+        Item::Link("a", "b"),
+        Item::Link("a/c", "../../x"),
+    ]);
 }
 
 #[test]
@@ -177,7 +197,8 @@ fn devices_and_empty_archives_are_refused() {
 #[test]
 fn a_bomb_stops_at_the_sites_room() {
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    gz.write_all(&tar(&[Item::File("zeros", &vec![0; 32 << 20])])).unwrap();
+    gz.write_all(&tar(&[Item::File("zeros", &vec![0; 32 << 20])]))
+        .unwrap();
     let bomb = gz.finish().unwrap();
     assert!(bomb.len() < 64 << 10);
     let attempt = take(&bomb, ArchiveFormat::TarGz, ROOM);

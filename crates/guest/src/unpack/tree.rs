@@ -161,7 +161,10 @@ impl Tree {
         if self.known.len() as u64 >= self.limits.inodes {
             return Err(failure(
                 FailureKind::Full,
-                format!("the archive has more than the {} files and folders that the site has room for", self.limits.inodes),
+                format!(
+                    "the archive has more than the {} files and folders that the site has room for",
+                    self.limits.inodes
+                ),
             ));
         }
         Ok(())
@@ -189,7 +192,8 @@ impl Tree {
                 ));
             }
             self.taken.bytes += count as u64;
-            file.write_all(&chunk[..count]).doing("write a file of the release")?;
+            file.write_all(&chunk[..count])
+                .doing("write a file of the release")?;
         }
     }
 }
@@ -197,7 +201,9 @@ impl Tree {
 fn text(bytes: &[u8]) -> Outcome<String> {
     let text = std::str::from_utf8(bytes).map_err(|_| bad("a name in the archive is not UTF-8"))?;
     if text.len() > LONGEST || text.chars().any(char::is_control) {
-        return Err(bad("a name in the archive is too long or has control characters"));
+        return Err(bad(
+            "a name in the archive is too long or has control characters",
+        ));
     }
     Ok(text.to_owned())
 }
@@ -239,6 +245,8 @@ fn stays_inside(parent: &Path, target: &str) -> bool {
             _ => depth += 1,
         }
     }
-    let after_first_name = target.split('/').skip_while(|part| matches!(*part, "" | "." | ".."));
+    let after_first_name = target
+        .split('/')
+        .skip_while(|part| matches!(*part, "" | "." | ".."));
     !after_first_name.into_iter().any(|part| part == "..")
 }

@@ -4,8 +4,8 @@ use std::io::{Read, Seek};
 
 use zip::ZipArchive;
 
-use super::tree::Tree;
 use super::bad;
+use super::tree::Tree;
 use crate::fail::Outcome;
 
 const S_IFMT: u32 = 0o170_000;
