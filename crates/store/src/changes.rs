@@ -102,6 +102,13 @@ impl Herald {
         Ok(())
     }
 
+    /// Another task that ends with the store.
+    pub(crate) fn adopt(&self, task: Option<JoinHandle<()>>) {
+        if let Ok(mut tasks) = self.tasks.lock() {
+            tasks.extend(task);
+        }
+    }
+
     pub(crate) fn stop(&self) {
         if let Ok(tasks) = self.tasks.lock() {
             tasks.iter().for_each(JoinHandle::abort);

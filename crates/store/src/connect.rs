@@ -32,8 +32,9 @@ impl Store {
                 }
             }
             Target::Postgres(hosts) => {
-                let (connection, pool) = postgres::open(hosts).await?;
+                let (connection, pool, follower) = postgres::open(hosts).await?;
                 let herald = Herald::start(connection.clone(), Some(pool));
+                herald.adopt(follower);
                 Inner {
                     writer: connection.clone(),
                     reader: connection,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sea_orm::{DatabaseConnection, SqlxPostgresConnector};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
+use tokio::task::JoinHandle;
 
 use crate::error::{Result, StoreError};
 
@@ -12,7 +13,10 @@ const CONNECTIONS: u32 = 12;
 const PROBE: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(1);
 
-pub(crate) async fn open(hosts: Vec<PgConnectOptions>) -> Result<(DatabaseConnection, PgPool)> {
+/// The database, its pool, and the task that follows it from host to host.
+pub(crate) async fn open(
+    hosts: Vec<PgConnectOptions>,
+) -> Result<(DatabaseConnection, PgPool, Option<JoinHandle<()>>)> {
     let hosts: Vec<PgConnectOptions> = hosts.into_iter().map(durable).collect();
     let first = writable(&hosts).await?;
     let pool = PgPoolOptions::new()
@@ -22,13 +26,9 @@ pub(crate) async fn open(hosts: Vec<PgConnectOptions>) -> Result<(DatabaseConnec
         .test_before_acquire(false)
         .before_acquire(|connection, _| Box::pin(takes_writes(connection)))
         .connect_lazy_with(first);
-    if hosts.len() > 1 {
-        tokio::spawn(follow(pool.clone(), hosts));
-    }
-    Ok((
-        SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone()),
-        pool,
-    ))
+    let follower = (hosts.len() > 1).then(|| tokio::spawn(follow(pool.clone(), hosts)));
+    let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
+    Ok((connection, pool, follower))
 }
 
 /// A commit is answered when it is on disk, and on the synchronous standby where there is one.

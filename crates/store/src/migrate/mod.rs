@@ -58,7 +58,10 @@ impl Store {
             .map_err(plain)?;
         if tx.get_database_backend() == DbBackend::Postgres {
             // The others wait here until the first is done; that may be long.
-            let lock = format!("SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({LOCK})");
+            let lock = format!(
+                "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; \
+                 SELECT pg_advisory_xact_lock({LOCK})"
+            );
             tx.execute_unprepared(&lock).await.map_err(plain)?;
         }
         let before = applied(&tx).await?;

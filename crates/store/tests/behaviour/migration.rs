@@ -149,7 +149,12 @@ on_both_empty!(
 #[tokio::test]
 async fn the_first_schema_is_as_it_was_released() {
     let database = crate::databases::EmptySqlite::new();
-    Store::connect(&database.url()).await.unwrap().migrate_by(Some(1)).await.unwrap();
+    Store::connect(&database.url())
+        .await
+        .unwrap()
+        .migrate_by(Some(1))
+        .await
+        .unwrap();
     insta::assert_snapshot!("v0001_first", database.schema().await);
 }
 
