@@ -5,36 +5,33 @@
 //! name holds epoch and incarnation, and [`StorageDaemon::open_epoch`] is the one way to open a
 //! higher epoch: record flushed, older exports dead and gone, new export added, in that order.
 
-use std::fs::Permissions;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use crate::command::{escaped, server_socket, text};
 use crate::files::RunDir;
-use crate::process::{Exit, Process, ProcessId, Program};
+use crate::process::{Process, Program};
 use crate::qmp::{Qmp, QmpError};
 use crate::sidecar::{ReplicaState, SidecarFile};
 
 mod error;
 mod image;
+mod launch;
 mod name;
 
 pub use error::StorageError;
 pub use image::{Created, create_image, virtual_size};
+use launch::{arguments, ensure_bitmap, failed, find, open_to_group, query_nodes};
 pub use name::{ExportName, ExportNameError};
 
 /// The block node of the replica inside its daemon.
 pub const IMAGE_NODE: &str = "image";
 /// The dirty bitmap that every replica always carries.
 pub const ALWAYS_BITMAP: &str = "always";
-/// Granularity of that bitmap: one qcow2 cluster.
-const BITMAP_GRANULARITY_BYTES: u64 = 64 << 10;
 const START_DEADLINE: Duration = Duration::from_secs(30);
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 const DELETE_DEADLINE: Duration = Duration::from_secs(10);
@@ -65,7 +62,7 @@ pub struct DaemonConfig {
 /// What became of the persistent bitmap when the image was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bitmap {
-    /// It is whole: every write since it was last cleared is in it.
+    /// It is whole and recording: it has every write since it was made or last cleared.
     Kept,
     /// It is new, or was damaged by a crash: earlier writes are not in it.
     Fresh,
@@ -286,115 +283,6 @@ impl StorageDaemon {
 #[derive(Deserialize)]
 struct Listed {
     id: String,
-}
-
-fn find(run_dir: &RunDir) -> Result<Option<ProcessId>, StorageError> {
-    Ok(ProcessId::find("--pidfile", &run_dir.pid_file())?)
-}
-
-/// Lets the daemon's group connect: the VM is another user of the same group.
-fn open_to_group(socket: &Path) -> Result<(), StorageError> {
-    match std::fs::set_permissions(socket, Permissions::from_mode(0o660)) {
-        // It serves on the network.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => Ok(other?),
-    }
-}
-
-async fn query_nodes(qmp: &Qmp) -> Result<Vec<Value>, StorageError> {
-    let nodes = qmp
-        .execute("query-named-block-nodes", json!({"flat": true}))
-        .await?;
-    serde_json::from_value(nodes).map_err(|_| StorageError::Unexpected {
-        what: "the list of block nodes is unreadable",
-    })
-}
-
-/// Makes sure that the persistent bitmap is there and recording.
-async fn ensure_bitmap(qmp: &Qmp) -> Result<Bitmap, StorageError> {
-    let nodes = query_nodes(qmp).await?;
-    let node = nodes.iter().find(|node| node["node-name"] == IMAGE_NODE);
-    let node = node.ok_or(StorageError::Unexpected {
-        what: "the daemon has no image",
-    })?;
-    let bitmaps = node["dirty-bitmaps"]
-        .as_array()
-        .map_or(&[][..], Vec::as_slice);
-    let names = json!({"node": IMAGE_NODE, "name": ALWAYS_BITMAP});
-    match bitmaps
-        .iter()
-        .find(|bitmap| bitmap["name"] == ALWAYS_BITMAP)
-    {
-        Some(bitmap) if bitmap["inconsistent"] != true => return Ok(Bitmap::Kept),
-        // A crash left it half written; QEMU allows nothing but its removal.
-        Some(_) => drop(
-            qmp.execute("block-dirty-bitmap-remove", names.clone())
-                .await?,
-        ),
-        None => {}
-    }
-    let mut fresh = names;
-    fresh["persistent"] = true.into();
-    fresh["granularity"] = BITMAP_GRANULARITY_BYTES.into();
-    qmp.execute("block-dirty-bitmap-add", fresh).await?;
-    Ok(Bitmap::Fresh)
-}
-
-fn arguments(
-    run_dir: &RunDir,
-    image: &Path,
-    listen: &NbdAddress,
-) -> Result<Vec<String>, StorageError> {
-    let pid_file = run_dir.pid_file();
-    let file = json!({"driver": "file", "node-name": "image-file", "discard": "unmap",
-        "filename": text(image, "the image's path")?});
-    let qcow2 = json!({"driver": "qcow2", "node-name": IMAGE_NODE, "file": "image-file",
-        "discard": "unmap"});
-    let server = match listen {
-        NbdAddress::Unix(path) => {
-            let path = escaped(
-                text(path, "the NBD socket's path")?,
-                "the NBD socket's path",
-            )?;
-            format!("addr.type=unix,addr.path={path}")
-        }
-        NbdAddress::Inet(address) => {
-            format!(
-                "addr.type=inet,addr.host={},addr.port={}",
-                address.ip(),
-                address.port()
-            )
-        }
-    };
-    Ok(vec![
-        "--pidfile".into(),
-        text(&pid_file, "the run folder")?.into(),
-        "--chardev".into(),
-        server_socket("qmp", &run_dir.qmp())?,
-        "--monitor".into(),
-        "chardev=qmp".into(),
-        "--blockdev".into(),
-        file.to_string(),
-        "--blockdev".into(),
-        qcow2.to_string(),
-        "--nbd-server".into(),
-        server,
-    ])
-}
-
-/// Says why a daemon ended before it was up.
-fn failed(exit: Exit, run_dir: &RunDir, image: &Path) -> StorageError {
-    let words = run_dir.last_words();
-    let image = image.to_owned();
-    if words.contains("lock") && words.contains("Failed to get") {
-        StorageError::Busy { image }
-    } else if words.contains("image-file") && words.contains("No such file") {
-        StorageError::Lost { image }
-    } else if words.contains("Address already in use") {
-        StorageError::AddressInUse
-    } else {
-        StorageError::Ended { exit, words }
-    }
 }
 
 #[cfg(test)]

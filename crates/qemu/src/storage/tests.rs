@@ -1,6 +1,7 @@
 //! Against the real `qemu-img`, `qemu-storage-daemon` and `qemu-io`.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::Stdio;
 
 use tokio::process::Command;
