@@ -1,7 +1,12 @@
 //! Keys, names, and which files make a template; taking and restoring one is tested on a real VM.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::store::place;
 use super::*;
 use crate::command::{Accel, DEFAULT_MACHINE};
+use crate::files::beside;
 
 fn key() -> TemplateKey {
     let shape = Shape {
