@@ -20,6 +20,8 @@ mod proxy;
 mod table;
 mod tls;
 mod traffic;
+mod upstream;
+mod verdict;
 
 pub use door::ListenError;
 pub use edge::{Edge, Settings, StartError};

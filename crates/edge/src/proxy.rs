@@ -1,22 +1,16 @@
 //! What happens to one request: whose it is, where it goes, and what is told when it cannot go.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use http::StatusCode;
-use http::header::ACCEPT;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
-use pingora::protocols::TcpKeepalive;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
-use undine_api::edge::{Route, Target};
-use undine_link::CONTROL_HOST;
 
 use crate::access_log::{AccessLog, Line};
 use crate::cluster::Cluster;
@@ -28,19 +22,11 @@ use crate::metrics::Metrics;
 use crate::page::{self, Page};
 use crate::table::{Entry, Routes};
 use crate::traffic::{Answered, Traffic};
+use crate::upstream::SILENCE;
+use crate::verdict::Verdict;
 
-/// The most that a request's head may hold; servers behind us take little more.
-const HEAD_LIMIT: usize = 32 * 1024;
-const CONNECT: Duration = Duration::from_secs(2);
-const CONNECT_TLS: Duration = Duration::from_secs(4);
-/// How long a server may think, or pause within an answer.
-const ANSWER: Duration = Duration::from_secs(300);
-/// The same for streams of events and upgraded connections, which may be silent for long.
-const SILENCE: Duration = Duration::from_secs(2 * 3600);
-/// A visitor or a server that takes nothing for so long is gone.
+/// A visitor who takes nothing for so long is gone.
 const TAKE: Duration = Duration::from_secs(60);
-/// Shorter than web servers keep their side open, so that we are the first to close.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Sends requests where they belong.
 pub struct Gate {
@@ -63,141 +49,29 @@ pub struct Gate {
 /// One request on its way.
 pub struct Request {
     started: Instant,
-    id: String,
-    host: Option<String>,
-    goes_to: Destination,
+    /// Its id, told to everybody it meets.
+    pub id: String,
+    /// The host name, when it has a proper one.
+    pub host: Option<String>,
+    /// Whose it is.
+    pub goes_to: Destination,
     /// Addresses that were tried, the last one last.
-    tried: Vec<SocketAddr>,
+    pub tried: Vec<SocketAddr>,
     /// Keeps the connection from counting as idle.
     running: Option<Running>,
 }
 
-enum Destination {
+/// Whose a request is.
+pub enum Destination {
+    /// Nobody's.
     Nowhere,
+    /// A site's.
     Site(Arc<Entry>),
+    /// The panel's.
     Panel,
 }
 
-/// What to do before anybody is asked.
-enum Verdict {
-    Forward,
-    Show(Page),
-    Redirect(Vec<u8>),
-}
-
 impl Gate {
-    fn judge(&self, session: &mut Session, request: &mut Request) -> Verdict {
-        let head = session.req_header();
-        if size(head) > HEAD_LIMIT {
-            return Verdict::Show(page::TOO_LARGE);
-        }
-        request.host = host::host(head);
-        let Some(host) = &request.host else {
-            return Verdict::Show(page::NO_HOST);
-        };
-        let table = self.routes.current();
-        let path = host::path_and_query(head);
-        if table.is_panel(host) {
-            if forward::is_internal(path) {
-                return Verdict::Show(page::NOT_HERE);
-            }
-            request.goes_to = Destination::Panel;
-            return Verdict::Forward;
-        }
-        let Some(entry) = table.route(host) else {
-            let heard_nothing = table.version() == 0 && table.panel().panel.hosts.is_empty();
-            return Verdict::Show(if heard_nothing {
-                page::UNAVAILABLE
-            } else {
-                page::UNKNOWN
-            });
-        };
-        request.goes_to = Destination::Site(Arc::clone(entry));
-        if entry.route.https_only && !is_secure(session) {
-            let mut to = format!("https://{host}").into_bytes();
-            if self.https_port != 443 {
-                to.extend_from_slice(format!(":{}", self.https_port).as_bytes());
-            }
-            to.extend_from_slice(path);
-            return Verdict::Redirect(to);
-        }
-        of_target(&entry.route, path)
-    }
-
-    /// Where to try next; none when everything was tried.
-    ///
-    /// The table is read anew for every try: a server may have moved between two of them.
-    fn next_address(&self, request: &Request) -> Result<Option<SocketAddr>> {
-        let addresses = match &request.goes_to {
-            Destination::Nowhere => return Error::err(ErrorType::HTTPStatus(500)),
-            Destination::Panel => self.instances.order(),
-            Destination::Site(entry) => {
-                let table = self.routes.current();
-                let now = table.route(&entry.route.host);
-                match now.map(|entry| &entry.route.target) {
-                    Some(Target::Server { addresses }) => addresses.clone(),
-                    _ => return Error::err(ErrorType::HTTPStatus(503)),
-                }
-            }
-        };
-        Ok(addresses
-            .into_iter()
-            .find(|address| !request.tried.contains(address)))
-    }
-
-    fn has_another(&self, request: &Request) -> bool {
-        matches!(self.next_address(request), Ok(Some(_)))
-    }
-
-    /// A try failed; whom it was at counts as out.
-    fn note_failure(&self, request: &Request) {
-        self.metrics
-            .upstream_failures
-            .fetch_add(1, Ordering::Relaxed);
-        if let (Destination::Panel, Some(address)) = (&request.goes_to, request.tried.last()) {
-            self.instances.failed(*address);
-        }
-    }
-
-    fn peer(&self, address: SocketAddr, session: &Session, request: &Request) -> HttpPeer {
-        let mut peer = match &request.goes_to {
-            Destination::Panel => {
-                let trust = self.cluster.trust();
-                let name = CONTROL_HOST.to_owned();
-                let mut peer = HttpPeer::new_mtls(address, name, Arc::clone(&trust.key));
-                peer.options.ca = Some(Arc::clone(&trust.ca));
-                peer.options.total_connection_timeout = Some(CONNECT_TLS);
-                peer
-            }
-            Destination::Site(entry) => {
-                let mut peer = HttpPeer::new(address, false, String::new());
-                // An address may pass from one server to another: connections must not.
-                let mut hasher = DefaultHasher::new();
-                entry.route.server.hash(&mut hasher);
-                peer.group_key = hasher.finish();
-                peer.options.total_connection_timeout = Some(CONNECT);
-                peer
-            }
-            Destination::Nowhere => HttpPeer::new(address, false, String::new()),
-        };
-        let patience = if may_be_silent(session) {
-            SILENCE
-        } else {
-            ANSWER
-        };
-        peer.options.connection_timeout = Some(CONNECT);
-        peer.options.read_timeout = Some(patience);
-        peer.options.write_timeout = Some(TAKE);
-        peer.options.idle_timeout = Some(KEEP_ALIVE);
-        peer.options.tcp_keepalive = Some(TcpKeepalive {
-            idle: Duration::from_secs(15),
-            interval: Duration::from_secs(5),
-            count: 3,
-            user_timeout: Duration::ZERO,
-        });
-        peer
-    }
-
     fn page_for(&self, error: &Error, request: &Request) -> Option<Page> {
         let panel = matches!(request.goes_to, Destination::Panel);
         match (error.etype(), error.esource()) {
@@ -435,33 +309,13 @@ impl ProxyHttp for Gate {
     }
 }
 
-fn of_target(route: &Route, path: &[u8]) -> Verdict {
-    match &route.target {
-        Target::Server { .. } => Verdict::Forward,
-        Target::Unavailable => Verdict::Show(page::UNAVAILABLE),
-        Target::Suspended => Verdict::Show(page::SUSPENDED),
-        Target::Redirect { to } => {
-            let mut to = to.trim_end_matches('/').as_bytes().to_vec();
-            to.extend_from_slice(path);
-            Verdict::Redirect(to)
-        }
-    }
-}
-
-fn size(head: &RequestHeader) -> usize {
-    let headers = head.headers.iter();
-    let headers: usize = headers
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum();
-    head.raw_path().len() + headers
-}
-
 fn client(session: &Session) -> Option<IpAddr> {
     let address = session.client_addr()?.as_inet()?;
     Some(address.ip().to_canonical())
 }
 
-fn is_secure(session: &Session) -> bool {
+/// Did it come over TLS?
+pub fn is_secure(session: &Session) -> bool {
     session
         .digest()
         .is_some_and(|digest| digest.ssl_digest.is_some())
@@ -473,13 +327,4 @@ fn has_begun(session: &Session) -> bool {
     written.is_some_and(|status| {
         status == StatusCode::SWITCHING_PROTOCOLS || !status.is_informational()
     })
-}
-
-fn may_be_silent(session: &Session) -> bool {
-    let accept = session.req_header().headers.get(ACCEPT);
-    let events = accept.is_some_and(|accept| {
-        let text = accept.as_bytes();
-        text.windows(17).any(|part| part == b"text/event-stream")
-    });
-    events || session.is_upgrade_req()
 }

@@ -170,6 +170,9 @@ async fn damaged_requests_get_a_400_and_reach_nobody() {
         "GET / HTTP/1.1\r\nHost: a.test, b.test\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a.test\r\nHost: b.test\r\n\r\n",
         "GET http://b.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        // Targets that are no paths: in a redirect they could lead elsewhere.
+        "GET @evil.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n",
         // Lengths that two readers could understand in two ways.
         "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: +1\r\n\r\na",
