@@ -164,10 +164,10 @@ impl Edge {
         self.routes.current().version()
     }
 
-    /// Waits until it has routes, from its disk or from control, but no longer than this.
+    /// Waits until it has a table, from its disk or from control, but no longer than this.
     pub async fn has_routes(&self, patience: Duration) -> bool {
         let mut changes = self.routes.subscribe();
-        let heard = changes.wait_for(|version| *version > 0);
+        let heard = changes.wait_for(|_| !self.routes.current().is_blank());
         tokio::time::timeout(patience, heard).await.is_ok()
     }
 
@@ -178,7 +178,7 @@ impl Edge {
         self.door.close(self.patience).await;
         self.tasks.shutdown().await;
         let table = self.routes.current();
-        if table.version() > 0
+        if !table.is_blank()
             && let Err(error) = self.disk.save(&table)
         {
             tracing::error!(%error, "the routes cannot be kept");

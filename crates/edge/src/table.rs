@@ -119,6 +119,11 @@ impl Table {
         self.routes.is_empty()
     }
 
+    /// Whether control has not said anything yet: even a new cluster has a panel.
+    pub fn is_blank(&self) -> bool {
+        self.version == 0 && self.panel.panel.hosts.is_empty()
+    }
+
     /// Every site that a route belongs to.
     pub fn sites(&self) -> HashSet<SiteId> {
         let routes = self.routes.values();

@@ -49,8 +49,7 @@ impl Gate {
             return Verdict::Forward;
         }
         let Some(entry) = table.route(host) else {
-            let heard_nothing = table.version() == 0 && table.panel().panel.hosts.is_empty();
-            return Verdict::Show(if heard_nothing {
+            return Verdict::Show(if table.is_blank() {
                 page::UNAVAILABLE
             } else {
                 page::UNKNOWN
