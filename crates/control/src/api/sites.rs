@@ -1,0 +1,190 @@
+//! Sites.
+
+use axum::extract::State;
+use undine_api::public::*;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use undine_api::guest::LogKind;
+use undine_model::{AccountId, DomainName, ServerId, SiteId};
+
+use super::extract::{Asked, Body, IfMatch, Manager, PathId, Reader};
+use super::reply::{Answer, Reply};
+use crate::app::paging::PageWish;
+use crate::app::sites::SiteWish;
+use crate::app::{apps, site_create, sites};
+use crate::control::Control;
+
+/// Which sites.
+#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct SitesQuery {
+    /// At most so many things, up to 500; 50 unless said otherwise.
+    limit: Option<u32>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// With this domain only.
+    #[param(value_type = Option<String>)]
+    domain: Option<DomainName>,
+    /// Of this account only.
+    account: Option<AccountId>,
+    /// On this server only.
+    server: Option<ServerId>,
+}
+
+/// Which log, and how much of it.
+#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct LogQuery {
+    /// Which one; requests unless said otherwise.
+    log: Option<LogKind>,
+    /// At most so many lines, up to 1,000; 100 unless said otherwise.
+    lines: Option<u32>,
+}
+
+/// Its routes.
+pub fn routes() -> OpenApiRouter<Control> {
+    OpenApiRouter::new()
+        .routes(routes!(list_sites, create_site))
+        .routes(routes!(get_site, update_site, delete_site))
+        .routes(routes!(suspend_site))
+        .routes(routes!(unsuspend_site))
+        .routes(routes!(retry_site))
+        .routes(routes!(install_app))
+        .routes(routes!(site_logs))
+}
+
+/// Lists the sites; an account's owner sees its own.
+#[utoipa::path(
+    get,
+    path = "/v1/sites",
+    tag = "sites",
+    params(SitesQuery),
+    responses((status = 200, description = "Here it is.", body = List<Site>))
+)]
+async fn list_sites(Reader(caller): Reader, State(control): State<Control>, Asked(asked): Asked<SitesQuery>) -> Answer<List<Site>> {
+    let page = PageWish { limit: asked.limit, cursor: asked.cursor };
+    let which = SiteWish { domain: asked.domain, account: asked.account, server: asked.server };
+    sites::all(&control, &caller, &page, which).await.map(Reply::ok)
+}
+
+/// Makes a site.
+#[utoipa::path(
+    post,
+    path = "/v1/sites",
+    tag = "sites",
+    request_body = CreateSite,
+    responses((status = 202, description = "It is being worked on.", body = SiteOperation))
+)]
+async fn create_site(Manager(caller): Manager, State(control): State<Control>, Body(wish): Body<CreateSite>) -> Answer<SiteOperation> {
+    let both = site_create::create(&control, &caller, wish).await?;
+    Ok(Reply::accepted(Some(both.site.version), both))
+}
+
+/// Shows a site.
+#[utoipa::path(
+    get,
+    path = "/v1/sites/{id}",
+    tag = "sites",
+    params(("id" = SiteId, Path, description = "The site.")),
+    responses((status = 200, description = "Here it is.", body = Site))
+)]
+async fn get_site(Reader(caller): Reader, State(control): State<Control>, PathId(id): PathId<SiteId>) -> Answer<Site> {
+    let site = sites::get(&control, &caller, id).await?;
+    Ok(Reply::at(site.version, site))
+}
+
+/// Changes a site's further names, runtime or settings.
+#[utoipa::path(
+    patch,
+    path = "/v1/sites/{id}",
+    tag = "sites",
+    params(("id" = SiteId, Path, description = "The site.")),
+    request_body = UpdateSite,
+    responses((status = 202, description = "It is being worked on.", body = SiteOperation))
+)]
+async fn update_site(Manager(caller): Manager, State(control): State<Control>, PathId(id): PathId<SiteId>, IfMatch(expected): IfMatch, Body(wish): Body<UpdateSite>) -> Answer<SiteOperation> {
+    let both = sites::update(&control, &caller, id, expected, wish).await?;
+    Ok(Reply::accepted(Some(both.site.version), both))
+}
+
+/// Deletes a site with its content, its databases and its releases.
+#[utoipa::path(
+    delete,
+    path = "/v1/sites/{id}",
+    tag = "sites",
+    params(("id" = SiteId, Path, description = "The site.")),
+    responses((status = 202, description = "It is being worked on.", body = SiteOperation))
+)]
+async fn delete_site(Manager(caller): Manager, State(control): State<Control>, PathId(id): PathId<SiteId>, IfMatch(expected): IfMatch) -> Answer<SiteOperation> {
+    let both = sites::delete(&control, &caller, id, expected).await?;
+    Ok(Reply::accepted(Some(both.site.version), both))
+}
+
+/// Suspends a site: visitors see the page for suspended sites.
+#[utoipa::path(
+    post,
+    path = "/v1/sites/{id}/suspend",
+    tag = "sites",
+    params(("id" = SiteId, Path, description = "The site.")),
+    responses((status = 202, description = "It is being worked on.", body = SiteOperation))
+)]
+async fn suspend_site(Manager(caller): Manager, State(control): State<Control>, PathId(id): PathId<SiteId>, IfMatch(expected): IfMatch) -> Answer<SiteOperation> {
+    let both = sites::set_suspended(&control, &caller, id, expected, true).await?;
+    Ok(Reply::accepted(Some(both.site.version), both))
+}
+
+/// Ends the suspension of a site.
+#[utoipa::path(
+    post,
+    path = "/v1/sites/{id}/unsuspend",
+    tag = "sites",
+    params(("id" = SiteId, Path, description = "The site.")),
+    responses((status = 202, description = "It is being worked on.", body = SiteOperation))
+)]
+async fn unsuspend_site(Manager(caller): Manager, State(control): State<Control>, PathId(id): PathId<SiteId>, IfMatch(expected): IfMatch) -> Answer<SiteOperation> {
+    let both = sites::set_suspended(&control, &caller, id, expected, false).await?;
+    Ok(Reply::accepted(Some(both.site.version), both))
+}
+
+/// Tries a failed site again.
+#[utoipa::path(
+    post,
+    path = "/v1/sites/{id}/retry",
+    tag = "sites",
+    params(("id" = SiteId, Path, description = "The site.")),
+    responses((status = 202, description = "It is being worked on.", body = SiteOperation))
+)]
+async fn retry_site(Manager(caller): Manager, State(control): State<Control>, PathId(id): PathId<SiteId>, IfMatch(expected): IfMatch) -> Answer<SiteOperation> {
+    let both = sites::retry(&control, &caller, id, expected).await?;
+    Ok(Reply::accepted(Some(both.site.version), both))
+}
+
+/// Installs an application of the catalogue into a site, as its live release.
+#[utoipa::path(
+    post,
+    path = "/v1/sites/{id}/app",
+    tag = "sites",
+    params(("id" = SiteId, Path, description = "The site.")),
+    request_body = InstallApp,
+    responses((status = 202, description = "It is being worked on.", body = SiteOperation))
+)]
+async fn install_app(Manager(caller): Manager, State(control): State<Control>, PathId(id): PathId<SiteId>, IfMatch(expected): IfMatch, Body(wish): Body<InstallApp>) -> Answer<SiteOperation> {
+    let both = apps::install(&control, &caller, id, expected, wish).await?;
+    Ok(Reply::accepted(Some(both.site.version), both))
+}
+
+/// Shows the last lines of a site's log.
+#[utoipa::path(
+    get,
+    path = "/v1/sites/{id}/logs",
+    tag = "sites",
+    params(("id" = SiteId, Path, description = "The site."), LogQuery),
+    responses((status = 200, description = "Here it is.", body = LogLines))
+)]
+async fn site_logs(Reader(caller): Reader, State(control): State<Control>, PathId(id): PathId<SiteId>, Asked(asked): Asked<LogQuery>) -> Answer<LogLines> {
+    let (log, lines) = (asked.log.unwrap_or(LogKind::Access), asked.lines.unwrap_or(100));
+    sites::logs(&control, &caller, id, log, lines).await.map(Reply::ok)
+}

@@ -1,0 +1,209 @@
+//! Accounts: the provider's customers.
+
+use serde_json::json;
+use undine_api::public::{Account, AccountState, AccountUse, CreateAccount, List, UpdateAccount};
+use undine_model::AccountId;
+use undine_store::{AccountFilter, DatabaseFilter, Db, SiteFilter, TokenFilter};
+
+use super::caller::{Caller, Expected};
+use super::paging::PageWish;
+use super::{plans, tokens};
+use crate::clock::{new_id, now_ms};
+use crate::control::Control;
+use crate::refusal::{Refusal, Result};
+use crate::routes::sites_changed;
+
+async fn show(db: &impl Db, account: undine_store::Account) -> Result<Account> {
+    let sites = SiteFilter { account: Some(account.id), ..SiteFilter::default() };
+    let databases = DatabaseFilter { account: Some(account.id), ..DatabaseFilter::default() };
+    let uses = AccountUse {
+        sites: db.sites().count(&sites).await? as u32,
+        databases: db.databases().count(&databases).await? as u32,
+    };
+    Ok(Account {
+        id: account.id,
+        name: account.name,
+        plan: account.plan,
+        state: match account.state {
+            undine_store::AccountState::Active => AccountState::Active,
+            undine_store::AccountState::Suspended => AccountState::Suspended,
+            undine_store::AccountState::Deleting => AccountState::Deleting,
+        },
+        uses,
+        created_at: account.created_at,
+        version: account.version,
+    })
+}
+
+/// One page of the accounts that the caller may see.
+pub async fn all(control: &Control, caller: &Caller, wish: &PageWish) -> Result<List<Account>> {
+    if let Some(own) = caller.account() {
+        return Ok(List { items: vec![get(control, caller, own).await?], next: None });
+    }
+    let page = control.store.accounts().list(&AccountFilter::default(), wish.request(false)?).await?;
+    let mut items = Vec::with_capacity(page.items.len());
+    for account in page.items {
+        items.push(show(&control.store, account).await?);
+    }
+    Ok(List { items, next: page.next.map(|id| id.to_string()) })
+}
+
+/// One account.
+pub async fn get(control: &Control, caller: &Caller, id: AccountId) -> Result<Account> {
+    let account = reach(control, caller, id).await?;
+    show(&control.store, account).await
+}
+
+/// The account, if the caller may know of it.
+pub async fn reach(
+    control: &Control,
+    caller: &Caller,
+    id: AccountId,
+) -> Result<undine_store::Account> {
+    match control.store.accounts().find(id).await? {
+        Some(account) if caller.sees(account.id) => Ok(account),
+        Some(_) => Err(caller.stranger(control, "account", &id.to_string()).await),
+        None => Err(Refusal::not_found("account", &id.to_string())),
+    }
+}
+
+/// The account that a request means: the named one, or the caller's own.
+pub async fn meant(
+    control: &Control,
+    caller: &Caller,
+    named: Option<&str>,
+) -> Result<undine_store::Account> {
+    let Some(text) = named else {
+        let Some(own) = caller.account() else {
+            return Err(Refusal::invalid("account", "Say whose it is to be: an account's id or name."));
+        };
+        return Ok(control.store.accounts().get(own).await?);
+    };
+    let found = match text.parse::<AccountId>() {
+        Ok(id) => control.store.accounts().find(id).await?,
+        Err(_) => match text.parse() {
+            Ok(name) => {
+                let filter = AccountFilter { name: Some(name), ..AccountFilter::default() };
+                control.store.accounts().find_by(&filter).await?
+            }
+            Err(_) => None,
+        },
+    };
+    match found {
+        Some(account) if caller.sees(account.id) => Ok(account),
+        Some(account) => Err(caller.stranger(control, "account", &account.id.to_string()).await),
+        None => Err(Refusal::not_found("account", text).field("account")),
+    }
+}
+
+/// Makes an account.
+pub async fn create(control: &Control, caller: &Caller, wish: CreateAccount) -> Result<Account> {
+    let plan = plans::named(control, &wish.plan).await?;
+    let now = now_ms();
+    let account = undine_store::Account {
+        id: new_id(),
+        version: 1,
+        created_at: now,
+        updated_at: now,
+        name: wish.name,
+        plan: plan.id,
+        state: undine_store::AccountState::Active,
+    };
+    let tx = control.store.begin().await?;
+    tx.accounts().insert(&account).await?;
+    let subject = format!("account/{}", account.id);
+    caller.did(&tx, "account.create", subject, Some(account.id), json!({"name": account.name})).await?;
+    tx.commit().await?;
+    show(&control.store, account).await
+}
+
+/// Puts an account on another plan.
+pub async fn update(
+    control: &Control,
+    caller: &Caller,
+    id: AccountId,
+    expected: Expected,
+    wish: UpdateAccount,
+) -> Result<Account> {
+    let plan = match &wish.plan {
+        Some(text) => Some(plans::named(control, text).await?),
+        None => None,
+    };
+    let tx = control.store.begin().await?;
+    let mut account = tx.accounts().lock(id).await?;
+    expected.check("account", account.version)?;
+    if let Some(plan) = plan
+        && plan.id != account.plan
+    {
+        let uses = show(&tx, account.clone()).await?.uses;
+        let limits = plans::limits_of(&plan);
+        if uses.sites > limits.sites || uses.databases > limits.databases {
+            return Err(Refusal::conflict(
+                "plan-exceeded",
+                "The plan is too small",
+                format!(
+                    "The account has {} sites and {} databases; the plan {} allows {} and {}.",
+                    uses.sites, uses.databases, plan.name, limits.sites, limits.databases
+                ),
+            )
+            .field("plan"));
+        }
+        account.plan = plan.id;
+        plans::sites_change(&tx, id).await?;
+    }
+    let account = tx.accounts().update(&account, now_ms()).await?;
+    caller.did(&tx, "account.update", format!("account/{id}"), Some(id), json!({"plan": account.plan})).await?;
+    tx.commit().await?;
+    show(&control.store, account).await
+}
+
+/// Suspends an account, or ends that: all its sites follow.
+pub async fn set_suspended(
+    control: &Control,
+    caller: &Caller,
+    id: AccountId,
+    expected: Expected,
+    suspended: bool,
+) -> Result<Account> {
+    use undine_store::AccountState as Kept;
+    let tx = control.store.begin().await?;
+    let mut account = tx.accounts().lock(id).await?;
+    expected.check("account", account.version)?;
+    account.state = if suspended { Kept::Suspended } else { Kept::Active };
+    let account = tx.accounts().update(&account, now_ms()).await?;
+    plans::sites_change(&tx, id).await?;
+    let sites = tx.sites().all(&SiteFilter { account: Some(id), ..SiteFilter::default() }).await?;
+    sites_changed(&tx, &sites).await?;
+    let action = if suspended { "account.suspend" } else { "account.unsuspend" };
+    caller.did(&tx, action, format!("account/{id}"), Some(id), json!({})).await?;
+    tx.commit().await?;
+    show(&control.store, account).await
+}
+
+/// Removes an account that has no sites any more, and its tokens.
+pub async fn delete(
+    control: &Control,
+    caller: &Caller,
+    id: AccountId,
+    expected: Expected,
+) -> Result<()> {
+    let tx = control.store.begin().await?;
+    let account = tx.accounts().lock(id).await?;
+    expected.check("account", account.version)?;
+    let uses = show(&tx, account.clone()).await?.uses;
+    if uses.sites + uses.databases > 0 {
+        return Err(Refusal::conflict(
+            "in-use",
+            "The account still has something",
+            format!("{} still has {} sites and {} databases.", account.name, uses.sites, uses.databases),
+        )
+        .remedy("Delete its sites first."));
+    }
+    for token in tx.tokens().all(&TokenFilter { account: Some(id), ..TokenFilter::default() }).await? {
+        tokens::forget(&tx, token.id).await?;
+    }
+    tx.accounts().delete(id, Some(account.version)).await?;
+    caller.did(&tx, "account.delete", format!("account/{id}"), None, json!({"name": account.name})).await?;
+    tx.commit().await?;
+    Ok(())
+}

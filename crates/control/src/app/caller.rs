@@ -1,0 +1,138 @@
+//! Who asks, what they may, and the audit of what they did or were refused.
+
+use serde_json::Value as Json;
+use undine_api::public::Scope;
+use undine_model::AccountId;
+use undine_store::{Audit, Db, Role, Token, Tx};
+use uuid::Uuid;
+
+use crate::clock::{new_id, now_ms};
+use crate::control::Control;
+use crate::refusal::{Refusal, Result};
+
+/// The bearer of a token, for one request.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The token.
+    pub token: Token,
+    /// The request.
+    pub request_id: Uuid,
+    /// From where.
+    pub ip: Option<String>,
+}
+
+impl Caller {
+    /// Is it the provider?
+    pub fn is_provider(&self) -> bool {
+        self.token.role == Role::Provider
+    }
+
+    /// The only account that it reaches; none for the provider.
+    pub fn account(&self) -> Option<AccountId> {
+        match self.token.role {
+            Role::Provider => None,
+            // A token without its account reaches nothing at all.
+            Role::AccountOwner => Some(self.token.account.unwrap_or_else(|| AccountId::from_uuid(Uuid::nil()))),
+        }
+    }
+
+    /// Do its scopes allow this? An empty list is everything; `manage` is everything too, and
+    /// whoever may deploy may look.
+    pub fn has(&self, wanted: Scope) -> bool {
+        let scopes = &self.token.scopes;
+        let has = |scope: Scope| scopes.iter().any(|text| text == scope_word(scope));
+        scopes.is_empty()
+            || has(Scope::Manage)
+            || has(wanted)
+            || (wanted == Scope::Read && has(Scope::Deploy))
+    }
+
+    /// May it know of what belongs to this account?
+    pub fn sees(&self, owner: AccountId) -> bool {
+        self.account().is_none_or(|own| own == owner)
+    }
+
+    /// Who it is, in the audit.
+    pub fn actor(&self) -> String {
+        format!("token/{}", self.token.id)
+    }
+
+    /// An audit row about what it did.
+    fn row(&self, action: &str, subject: String, account: Option<AccountId>, outcome: &str, data: Json) -> Audit {
+        Audit {
+            id: new_id(),
+            version: 1,
+            created_at: now_ms(),
+            updated_at: now_ms(),
+            actor: self.actor(),
+            action: action.to_owned(),
+            subject,
+            account,
+            outcome: outcome.to_owned(),
+            request_id: Some(self.request_id),
+            ip: self.ip.clone(),
+            data,
+        }
+    }
+
+    /// Within the transaction that does it: what was done.
+    pub async fn did(
+        &self,
+        tx: &Tx,
+        action: &str,
+        subject: String,
+        account: Option<AccountId>,
+        data: Json,
+    ) -> Result<()> {
+        Ok(tx.audit().insert(&self.row(action, subject, account, "ok", data)).await?)
+    }
+
+    /// Refuses what belongs to another account as if it were not there, and writes that down.
+    pub async fn stranger(&self, control: &Control, what: &str, id: &str) -> Refusal {
+        let row = self.row(
+            &format!("{what}.reach"),
+            format!("{what}/{id}"),
+            None,
+            "not-found",
+            Json::String("asked for another account's".to_owned()),
+        );
+        if let Err(error) = control.store.audit().insert(&row).await {
+            return error.into();
+        }
+        Refusal::not_found(what, id)
+    }
+}
+
+/// A scope as it is kept.
+pub fn scope_word(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Read => "read",
+        Scope::Deploy => "deploy",
+        Scope::Manage => "manage",
+    }
+}
+
+/// Which version of a thing a change is about: `If-Match`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expected {
+    /// Whichever there is.
+    Any,
+    /// This one.
+    Version(i64),
+}
+
+impl Expected {
+    /// Refuses when the thing is at another version.
+    pub fn check(self, what: &str, found: i64) -> Result<()> {
+        match self {
+            Self::Version(wanted) if wanted != found => Err(Refusal::of(
+                412,
+                "stale",
+                "It was changed meanwhile",
+                format!("The {what} is at version {found}, not {wanted}."),
+            )
+            .remedy("Read it again and send its ETag in If-Match.")),
+            _ => Ok(()),
+        }
+    }
+}

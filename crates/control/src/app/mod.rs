@@ -1,0 +1,24 @@
+//! The use cases: what REST, the internal API and the command line ask for. Each checks, then
+//! changes the records, the audit and the operation in one transaction.
+
+pub mod accounts;
+pub mod apps;
+pub mod caller;
+pub mod capacity;
+pub mod catalogue;
+pub mod cluster;
+pub mod databases;
+pub mod joining;
+pub mod nodes;
+pub mod observe;
+pub mod operations;
+pub mod paging;
+pub mod plans;
+pub mod releases;
+pub mod reports;
+pub mod server_create;
+pub mod servers;
+pub mod site_create;
+pub mod sites;
+pub mod support;
+pub mod tokens;

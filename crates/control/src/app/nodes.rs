@@ -1,0 +1,158 @@
+//! Hardware nodes: looking at them, taking them out of use, removing them.
+
+use serde_json::json;
+use undine_api::internal::NodeUsage;
+use undine_api::public::{Committed, List, Node, NodeUse, Operation, UpdateNode};
+use undine_model::lifecycle::NodeState;
+use undine_model::{Bytes, NodeId};
+use undine_store::{Db, NodeFilter, Resolution, ServerFilter};
+
+use super::caller::{Caller, Expected};
+use super::operations;
+use super::paging::PageWish;
+use crate::clock::now_ms;
+use crate::control::Control;
+use crate::operations::{NewOperation, start, wake};
+use crate::refusal::{Refusal, Result};
+
+async fn show(control: &Control, node: undine_store::Node) -> Result<Node> {
+    let store = &control.store;
+    let filter = ServerFilter { node: Some(node.id), ..ServerFilter::default() };
+    let mut committed = Committed { servers: 0, memory: Bytes(0), cpu: Default::default(), disk: Bytes(0) };
+    for server in store.servers().all(&filter).await? {
+        let needs = super::server_create::needs(&server);
+        committed.servers += 1;
+        committed.memory.0 += needs.memory.0;
+        committed.cpu.0 += needs.cpu.0;
+        committed.disk.0 += needs.disk.0;
+    }
+    let leases = store.leases().all().await?;
+    Ok(Node {
+        id: node.id,
+        name: node.name,
+        state: node.state,
+        address: std::net::SocketAddr::new(node.address, node.port).to_string(),
+        inventory: serde_json::from_value(node.inventory).ok(),
+        committed,
+        usage: usage(control, node.id).await?,
+        last_report_at: node.last_report_at,
+        lease_renewed_at: leases.iter().find(|lease| lease.node == node.id).map(|l| l.renewed_at),
+        certificate_expires_at: node.certificate_expires_at,
+        created_at: node.created_at,
+        version: node.version,
+    })
+}
+
+/// What it used when it last said so, within a minute.
+async fn usage(control: &Control, node: NodeId) -> Result<Option<NodeUsage>> {
+    let now = now_ms();
+    let series =
+        control.store.metrics().read(node.uuid(), &[], now - 60_000, now + 1, Resolution::Fine).await?;
+    let last = |name: &str| {
+        series.iter().find(|s| s.name == name).and_then(|s| s.points.last()).map(|point| point.value)
+    };
+    Ok(last("cpu").map(|cpu| NodeUsage {
+        cpu,
+        memory: Bytes(last("memory_bytes").unwrap_or_default() as u64),
+        disk: Bytes(last("disk_bytes").unwrap_or_default() as u64),
+        cpu_pressure: last("cpu_pressure").unwrap_or_default(),
+        memory_pressure: last("memory_pressure").unwrap_or_default(),
+        io_pressure: last("io_pressure").unwrap_or_default(),
+    }))
+}
+
+/// One page of the nodes.
+pub async fn all(control: &Control, wish: &PageWish) -> Result<List<Node>> {
+    let page = control.store.nodes().list(&NodeFilter::default(), wish.request(false)?).await?;
+    let mut items = Vec::with_capacity(page.items.len());
+    for node in page.items {
+        items.push(show(control, node).await?);
+    }
+    Ok(List { items, next: page.next.map(|id| id.to_string()) })
+}
+
+/// One node.
+pub async fn get(control: &Control, id: NodeId) -> Result<Node> {
+    show(control, control.store.nodes().get(id).await?).await
+}
+
+/// The node with this id or name.
+pub async fn named(control: &Control, text: &str) -> Result<undine_store::Node> {
+    let found = match text.parse::<NodeId>() {
+        Ok(id) => control.store.nodes().find(id).await?,
+        Err(_) => match text.parse() {
+            Ok(name) => {
+                let filter = NodeFilter { name: Some(name), ..NodeFilter::default() };
+                control.store.nodes().find_by(&filter).await?
+            }
+            Err(_) => None,
+        },
+    };
+    found.ok_or_else(|| Refusal::invalid("node", format!("There is no node `{text:.60}`.")))
+}
+
+/// Takes a node out of use for new servers, or back into it.
+pub async fn update(
+    control: &Control,
+    caller: &Caller,
+    id: NodeId,
+    expected: Expected,
+    wish: UpdateNode,
+) -> Result<Node> {
+    let tx = control.store.begin().await?;
+    let mut node = tx.nodes().lock(id).await?;
+    expected.check("node", node.version)?;
+    node.state = match (node.state, wish.state) {
+        (NodeState::Removed, _) => {
+            return Err(Refusal::conflict("removed", "The node was removed", "The node is on its way out."));
+        }
+        // It becomes ready by itself when it is heard of.
+        (NodeState::Silent, NodeUse::Ready) => NodeState::Silent,
+        (_, NodeUse::Ready) => NodeState::Ready,
+        (_, NodeUse::Cordoned) => NodeState::Cordoned,
+    };
+    let node = tx.nodes().update(&node, now_ms()).await?;
+    caller
+        .did(&tx, "node.update", format!("node/{id}"), None, json!({"state": node.state}))
+        .await?;
+    tx.commit().await?;
+    show(control, node).await
+}
+
+/// Removes a node that holds nothing any more.
+pub async fn remove(
+    control: &Control,
+    caller: &Caller,
+    id: NodeId,
+    expected: Expected,
+) -> Result<Operation> {
+    let tx = control.store.begin().await?;
+    let node = tx.nodes().lock(id).await?;
+    expected.check("node", node.version)?;
+    let servers =
+        tx.servers().count(&ServerFilter { node: Some(id), ..ServerFilter::default() }).await?;
+    if servers > 0 {
+        return Err(Refusal::conflict(
+            "in-use",
+            "The node holds servers",
+            format!("{} holds {servers} servers.", node.name),
+        )
+        .remedy("Delete or move them first."));
+    }
+    let operation = start(
+        &tx,
+        NewOperation {
+            kind: "node.remove",
+            subjects: vec![id.uuid()],
+            account: None,
+            params: json!({"node": id}),
+            reason: format!("asked for by {}", caller.actor()),
+        },
+    )
+    .await?;
+    caller.did(&tx, "node.remove", format!("node/{id}"), None, json!({"name": node.name})).await?;
+    let shown = operations::show(&tx, operation).await?;
+    tx.commit().await?;
+    wake(control);
+    Ok(shown)
+}

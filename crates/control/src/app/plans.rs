@@ -1,0 +1,152 @@
+//! Plans: the limits of accounts.
+
+use serde_json::json;
+use undine_api::public::{CreatePlan, List, Plan, PlanLimits, UpdatePlan};
+use undine_manifest::Caps;
+use undine_model::PlanId;
+use undine_store::{AccountFilter, Db, ManifestChange, PlanFilter, SiteFilter, Tx};
+
+use super::caller::{Caller, Expected};
+use super::paging::{PageWish, list};
+use crate::clock::{new_id, now_ms};
+use crate::control::Control;
+use crate::refusal::{Refusal, Result};
+
+/// The limits of a plan.
+pub fn limits_of(plan: &undine_store::Plan) -> PlanLimits {
+    // Checked when it was written; a plan that cannot be read allows nothing.
+    serde_json::from_value(plan.limits.clone()).unwrap_or_else(|_| PlanLimits {
+        sites: 0,
+        databases: 0,
+        site: Caps {
+            cpu: Default::default(),
+            memory: Default::default(),
+            processes: 0,
+            io_bytes_per_s: Default::default(),
+            iops: 0,
+            disk: Default::default(),
+            inodes: 0,
+        },
+    })
+}
+
+/// A plan as the API shows it.
+pub fn show(plan: undine_store::Plan) -> Plan {
+    Plan {
+        limits: limits_of(&plan),
+        id: plan.id,
+        name: plan.name,
+        created_at: plan.created_at,
+        version: plan.version,
+    }
+}
+
+fn check(limits: &PlanLimits) -> Result<()> {
+    let caps = &limits.site;
+    let low = |field: &str, least: &str| {
+        Err(Refusal::invalid(&format!("limits.site.{field}"), format!("A site needs at least {least}.")))
+    };
+    match caps {
+        _ if caps.cpu.0 < 10 => low("cpu", "10 thousandths of a CPU"),
+        _ if caps.memory.0 < 16 << 20 => low("memory", "16 MiB"),
+        _ if caps.processes < 4 => low("processes", "4 processes"),
+        _ if caps.io_bytes_per_s.0 < 64 << 10 => low("io_bytes_per_s", "64 KiB a second"),
+        _ if caps.iops < 10 => low("iops", "10 operations a second"),
+        _ if caps.disk.0 < 1 << 20 => low("disk", "1 MiB"),
+        _ if caps.inodes < 100 => low("inodes", "100 files and folders"),
+        _ => Ok(()),
+    }
+}
+
+/// One page of the plans.
+pub async fn all(control: &Control, wish: &PageWish) -> Result<List<Plan>> {
+    let page = control.store.plans().list(&PlanFilter::default(), wish.request(false)?).await?;
+    Ok(list(page, show))
+}
+
+/// One plan.
+pub async fn get(control: &Control, id: PlanId) -> Result<Plan> {
+    Ok(show(control.store.plans().get(id).await?))
+}
+
+/// The plan with this id or name.
+pub async fn named(control: &Control, text: &str) -> Result<undine_store::Plan> {
+    let found = match text.parse::<PlanId>() {
+        Ok(id) => control.store.plans().find(id).await?,
+        Err(_) => match text.parse() {
+            Ok(name) => control.store.plans().find_by(&PlanFilter { name: Some(name) }).await?,
+            Err(_) => None,
+        },
+    };
+    found.ok_or_else(|| Refusal::invalid("plan", format!("There is no plan `{text:.60}`.")))
+}
+
+/// Makes a plan.
+pub async fn create(control: &Control, caller: &Caller, wish: CreatePlan) -> Result<Plan> {
+    check(&wish.limits)?;
+    let now = now_ms();
+    let plan = undine_store::Plan {
+        id: new_id(),
+        version: 1,
+        created_at: now,
+        updated_at: now,
+        name: wish.name,
+        limits: json!(wish.limits),
+    };
+    let tx = control.store.begin().await?;
+    tx.plans().insert(&plan).await?;
+    caller.did(&tx, "plan.create", format!("plan/{}", plan.id), None, json!({"name": plan.name})).await?;
+    tx.commit().await?;
+    Ok(show(plan))
+}
+
+/// Changes a plan; its sites get their new limits with the next push to their servers.
+pub async fn update(
+    control: &Control,
+    caller: &Caller,
+    id: PlanId,
+    expected: Expected,
+    wish: UpdatePlan,
+) -> Result<Plan> {
+    check(&wish.limits)?;
+    let tx = control.store.begin().await?;
+    let mut plan = tx.plans().lock(id).await?;
+    expected.check("plan", plan.version)?;
+    plan.limits = json!(wish.limits);
+    let plan = tx.plans().update(&plan, now_ms()).await?;
+    for account in
+        tx.accounts().all(&AccountFilter { plan: Some(id), ..AccountFilter::default() }).await?
+    {
+        sites_change(&tx, account.id).await?;
+    }
+    caller.did(&tx, "plan.update", format!("plan/{id}"), None, plan.limits.clone()).await?;
+    tx.commit().await?;
+    Ok(show(plan))
+}
+
+/// All sites of an account are to be sent to their servers anew; the servers.
+pub async fn sites_change(
+    tx: &Tx,
+    account: undine_model::AccountId,
+) -> Result<Vec<undine_model::ServerId>> {
+    let filter = SiteFilter { account: Some(account), ..SiteFilter::default() };
+    let mut by_server: std::collections::BTreeMap<_, Vec<ManifestChange>> = Default::default();
+    for site in tx.sites().all(&filter).await? {
+        by_server.entry(site.server).or_default().push(ManifestChange::Site(site.id));
+    }
+    for (server, changes) in &by_server {
+        tx.manifests().changed(*server, changes).await?;
+    }
+    Ok(by_server.into_keys().collect())
+}
+
+/// Removes a plan that no account is on.
+pub async fn delete(control: &Control, caller: &Caller, id: PlanId, expected: Expected) -> Result<()> {
+    let tx = control.store.begin().await?;
+    let plan = tx.plans().lock(id).await?;
+    expected.check("plan", plan.version)?;
+    tx.plans().delete(id, Some(plan.version)).await?;
+    caller.did(&tx, "plan.delete", format!("plan/{id}"), None, json!({"name": plan.name})).await?;
+    tx.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,258 @@
+//! Making a site: whose, where, within the plan and the server's room, then the operation.
+
+use serde_json::json;
+use undine_api::public::{CreateSite, SiteOperation};
+use undine_manifest::SiteSettings;
+use undine_model::lifecycle::{ServerState, SiteState};
+use undine_model::{Bytes, DomainName, Slug};
+use undine_store::{
+    Account, AccountState, Db, ManifestChange, ReplicaFilter, Server, ServerFilter, Site,
+    SiteFilter, Tx, Wanted,
+};
+
+use super::caller::Caller;
+use super::plans::limits_of;
+use super::{accounts, operations, servers, sites};
+use crate::clock::{new_id, now_ms};
+use crate::control::Control;
+use crate::operations::{NewOperation, start, wake};
+use crate::refusal::{Refusal, Result};
+
+/// A site has at most so many further names.
+const MOST_ALIASES: usize = 50;
+
+/// Makes a site and the operation that brings it up.
+pub async fn create(control: &Control, caller: &Caller, wish: CreateSite) -> Result<SiteOperation> {
+    let account = accounts::meant(control, caller, wish.account.as_deref()).await?;
+    if account.state != AccountState::Active {
+        return Err(Refusal::conflict(
+            "account-suspended",
+            "The account is suspended",
+            format!("{} gets no new sites while it is suspended.", account.name),
+        ));
+    }
+    check_names(control, &wish.domain, &wish.aliases)?;
+    check_settings(&wish.settings)?;
+    let server = choose_server(control, &wish).await?;
+    check_runtime(control, &server, &wish.runtime).await?;
+    let uid = control.store.counters().next_site_uid().await?;
+    let now = now_ms();
+    let site = Site {
+        id: new_id(),
+        version: 1,
+        created_at: now,
+        updated_at: now,
+        domain: wish.domain,
+        account: account.id,
+        server: server.id,
+        uid,
+        runtime: wish.runtime,
+        settings: json!(wish.settings),
+        state: SiteState::Creating,
+        current_release: None,
+        applied_version: 0,
+        error: None,
+    };
+    let tx = control.store.begin().await?;
+    let account = tx.accounts().lock(account.id).await?;
+    within_plan(&tx, &account).await?;
+    let server = tx.servers().lock(server.id).await?;
+    has_room(control, &tx, &server, &account).await?;
+    free_names(&tx, &site.domain, &wish.aliases).await?;
+    tx.sites().create(&site, &wish.aliases).await?;
+    let version = tx.manifests().changed(server.id, &[ManifestChange::Site(site.id)]).await?;
+    let operation = start(
+        &tx,
+        NewOperation {
+            kind: "site.create",
+            subjects: vec![site.id.uuid(), server.id.uuid()],
+            account: Some(account.id),
+            params: json!({"site": site.id, "server": server.id, "manifest_version": version}),
+            reason: format!("asked for by {}", caller.actor()),
+        },
+    )
+    .await?;
+    let data = json!({"domain": site.domain, "server": server.id});
+    caller.did(&tx, "site.create", format!("site/{}", site.id), Some(account.id), data).await?;
+    let shown = SiteOperation {
+        site: sites::show(&tx, site).await?,
+        operation: operations::show(&tx, operation).await?,
+    };
+    tx.commit().await?;
+    wake(control);
+    Ok(shown)
+}
+
+/// Names that can be had, apart from being taken.
+pub fn check_names(control: &Control, domain: &DomainName, aliases: &[DomainName]) -> Result<()> {
+    if aliases.len() > MOST_ALIASES {
+        return Err(Refusal::invalid("aliases", format!("A site has at most {MOST_ALIASES} aliases.")));
+    }
+    let panel = control.cluster.panel_host();
+    for (field, name) in
+        std::iter::once(("domain", domain)).chain(aliases.iter().map(|alias| ("aliases", alias)))
+    {
+        if name.as_str() == panel {
+            return Err(Refusal::invalid(field, format!("{name} is the panel of this cluster.")));
+        }
+    }
+    Ok(())
+}
+
+/// Settings that cannot do harm; the guest checks the rest with the services themselves.
+pub fn check_settings(settings: &SiteSettings) -> Result<()> {
+    let bad = |field: &str, why: &str| Err(Refusal::invalid(&format!("settings.{field}"), why));
+    let root = &settings.document_root;
+    if root.len() > 200 || root.starts_with('/') || root.split('/').any(|part| part == "..") {
+        return bad("document_root", "It is a folder below the release, such as `public`.");
+    }
+    let plain = |text: &str| text.len() <= 4_096 && !text.chars().any(char::is_control);
+    if settings.php.len() > 100 || !settings.php.iter().all(|(k, v)| plain(k) && plain(v)) {
+        return bad("php", "Up to 100 directives on one line each.");
+    }
+    if settings.env.len() > 100 || !settings.env.iter().all(|(k, v)| plain(k) && plain(v)) {
+        return bad("env", "Up to 100 variables on one line each.");
+    }
+    let target = |url: &str| url.starts_with('/') || url.starts_with("https://") || url.starts_with("http://");
+    if settings.redirects.len() > 500
+        || !settings.redirects.iter().all(|(k, v)| k.starts_with('/') && plain(k) && plain(v) && target(v))
+    {
+        return bad("redirects", "Up to 500 of a path to a path or an http(s) URL.");
+    }
+    if settings.max_upload.is_some_and(|most| most > Bytes::gib(16)) {
+        return bad("max_upload", "At most 16 GiB.");
+    }
+    Ok(())
+}
+
+/// The server that is named, or the fitting one with the fewest sites.
+async fn choose_server(control: &Control, wish: &CreateSite) -> Result<Server> {
+    if let Some(text) = &wish.server {
+        let server = servers::named(control, text).await?;
+        if server.wanted == Wanted::Stopped || server.state == ServerState::Deleting {
+            return Err(Refusal::conflict(
+                "server-stopped",
+                "The server is stopped",
+                format!("{} is {}.", server.name, server.state),
+            )
+            .field("server")
+            .remedy("Start it first, or choose another one."));
+        }
+        return Ok(server);
+    }
+    let mut best: Option<(u64, Server)> = None;
+    let up = ServerFilter { state: Some(ServerState::Running), ..ServerFilter::default() };
+    for server in control.store.servers().all(&up).await? {
+        if check_runtime(control, &server, &wish.runtime).await.is_err() {
+            continue;
+        }
+        let filter = SiteFilter { server: Some(server.id), ..SiteFilter::default() };
+        let sites = control.store.sites().count(&filter).await?;
+        if best.as_ref().is_none_or(|(fewest, _)| sites < *fewest) {
+            best = Some((sites, server));
+        }
+    }
+    best.map(|(_, server)| server).ok_or_else(|| {
+        Refusal::conflict(
+            "no-server",
+            "No server can run it",
+            format!("No server that is up runs `{}`.", wish.runtime),
+        )
+        .field("runtime")
+        .remedy("Make a server with a profile that has this runtime.")
+    })
+}
+
+/// The server's profile has the runtime.
+pub async fn check_runtime(control: &Control, server: &Server, runtime: &Slug) -> Result<()> {
+    let profile = crate::manifests::profile_of(control, server)
+        .await
+        .map_err(|trouble| Refusal::conflict("no-profile", "The profile is gone", trouble.to_string()))?;
+    if profile.runtimes.contains_key(runtime) {
+        return Ok(());
+    }
+    let known: Vec<String> = profile.runtimes.keys().map(ToString::to_string).collect();
+    Err(Refusal::invalid(
+        "runtime",
+        format!("The server {} runs {}, not `{runtime}`.", server.name, known.join(", ")),
+    )
+    .remedy("Choose one of these, or a server with another profile."))
+}
+
+async fn within_plan(tx: &Tx, account: &Account) -> Result<()> {
+    let plan = tx.plans().get(account.plan).await?;
+    let limits = limits_of(&plan);
+    let filter = SiteFilter { account: Some(account.id), ..SiteFilter::default() };
+    let sites = tx.sites().count(&filter).await?;
+    if sites < u64::from(limits.sites) {
+        return Ok(());
+    }
+    Err(Refusal::conflict(
+        "plan-exceeded",
+        "The plan allows no more",
+        format!("{} has {sites} of the {} sites that the plan {} allows.", account.name, limits.sites, plan.name),
+    )
+    .remedy("Delete a site, or move the account to a larger plan."))
+}
+
+/// The server has room: says by what it is full, and how much.
+async fn has_room(control: &Control, tx: &Tx, server: &Server, account: &Account) -> Result<()> {
+    let full = |what: String| {
+        Refusal::conflict("server-full", "The server is full", format!("{} is full: {what}.", server.name))
+            .field("server")
+            .remedy("Choose another server, or make one.")
+    };
+    let filter = SiteFilter { server: Some(server.id), ..SiteFilter::default() };
+    let sites = tx.sites().all(&filter).await?;
+    let most = control.cluster.sites_per_server;
+    if sites.len() >= most as usize {
+        return Err(full(format!("it has {} of {most} sites", sites.len())));
+    }
+    let wanted = limits_of(&tx.plans().get(account.plan).await?).site.disk;
+    if wanted > server.disk {
+        return Err(full(format!(
+            "a site of the plan may use {wanted} of disk, the whole server has {}",
+            server.disk
+        )));
+    }
+    let mut quotas = std::collections::BTreeMap::new();
+    let mut promised = 0_u64;
+    for site in &sites {
+        if let std::collections::btree_map::Entry::Vacant(entry) = quotas.entry(site.account) {
+            let account = tx.accounts().get(site.account).await?;
+            entry.insert(limits_of(&tx.plans().get(account.plan).await?).site.disk.0);
+        }
+        promised += quotas[&site.account];
+    }
+    let most = Bytes(server.disk.0.saturating_mul(u64::from(control.cluster.disk_overcommit)));
+    if promised + wanted.0 > most.0 {
+        return Err(full(format!(
+            "its sites are promised {} of disk and this one needs {wanted}, {most} may be promised",
+            Bytes(promised)
+        )));
+    }
+    let filter = ReplicaFilter { server: Some(server.id), ..ReplicaFilter::default() };
+    let used = tx.replicas().all(&filter).await?.iter().map(|r| r.bytes.0).max().unwrap_or(0);
+    if used >= server.disk.0 / 20 * 19 {
+        return Err(full(format!("its disk holds {} of {}", Bytes(used), server.disk)));
+    }
+    Ok(())
+}
+
+/// Says which name is taken; the unique index has the last word.
+pub async fn free_names(tx: &Tx, domain: &DomainName, aliases: &[DomainName]) -> Result<()> {
+    for (field, name) in
+        std::iter::once(("domain", domain)).chain(aliases.iter().map(|alias| ("aliases", alias)))
+    {
+        if tx.sites().by_name(name.as_str()).await?.is_some() {
+            return Err(taken(field, name));
+        }
+    }
+    Ok(())
+}
+
+fn taken(field: &str, name: &DomainName) -> Refusal {
+    Refusal::conflict("domain-taken", "The domain exists already", format!("A site has the name {name} already."))
+        .field(field)
+        .remedy("Choose another name, or remove it from that site first.")
+}

@@ -1,0 +1,65 @@
+//! What goes on by itself: each task looks at the records, does what is due, and says what it did.
+//! A task that fails waits for its next turn. Instances run all of them side by side; the records
+//! decide who does what.
+
+mod certificates;
+pub mod heartbeat;
+mod liveness;
+pub mod prometheus;
+mod push;
+mod reconcile;
+mod runner;
+mod trim;
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::control::Control;
+use crate::refusal::{Refusal, chain};
+
+pub use runner::run as run_operations;
+
+/// Starts everything; dropping the set ends it.
+pub fn start(control: &Control) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(until_halted(control.clone(), runner::run(control.clone())));
+    macro_rules! every {
+        ($($name:literal, $millis:literal, $task:path;)*) => {$(
+            let this = control.clone();
+            let turns = repeat($name, Duration::from_millis($millis), this.clone(), |control| Box::pin($task(control)));
+            tasks.spawn(until_halted(this, turns));
+        )*};
+    }
+    every! {
+        "heartbeat", 5_000, heartbeat::turn;
+        "leases", 1_000, heartbeat::leases;
+        "liveness", 2_000, liveness::turn;
+        "reconcile", 2_000, reconcile::turn;
+        "push", 2_000, push::turn;
+        "certificates", 600_000, certificates::turn;
+        "trim", 300_000, trim::turn;
+    }
+    tasks
+}
+
+type Turn = for<'a> fn(&'a Control) -> futures_util::future::BoxFuture<'a, Result<(), Refusal>>;
+
+async fn repeat(name: &'static str, every: Duration, control: Control, turn: Turn) {
+    let mut timer = tokio::time::interval(every);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        timer.tick().await;
+        if let Err(error) = turn(&control).await {
+            tracing::warn!(task = name, error = %chain(&error), "waits for its next turn");
+        }
+    }
+}
+
+/// A failpoint that halts an instance halts all of it.
+async fn until_halted(control: Control, task: impl Future<Output = ()>) {
+    tokio::select! {
+        () = task => {}
+        () = control.failpoints.halted() => {}
+    }
+}

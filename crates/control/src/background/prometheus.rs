@@ -1,0 +1,60 @@
+//! The page that Prometheus reads, on the loopback listener only.
+
+use std::fmt::Write;
+
+use axum::extract::State;
+use undine_model::lifecycle::{NodeState, OperationState, ServerState, SiteState};
+use undine_store::{Db, NodeFilter, OperationFilter, ServerFilter, SiteFilter};
+
+use crate::clock::now_ms;
+use crate::control::{Control, PROGRAM};
+use crate::refusal::Result;
+
+/// The page as of now.
+pub async fn page(State(control): State<Control>) -> Result<String> {
+    let store = &control.store;
+    let mut page = Page::default();
+    page.gauge("undine_control_info", "The program.", &[(format!("version=\"{PROGRAM}\""), 1)]);
+    let up = (now_ms() - control.started_at).unsigned_abs() / 1000;
+    page.gauge("undine_control_uptime_seconds", "Since the process started.", &[(String::new(), up)]);
+    let mut rows = Vec::new();
+    for state in NodeState::ALL {
+        let filter = NodeFilter { state: Some(*state), ..NodeFilter::default() };
+        rows.push((format!("state=\"{state}\""), store.nodes().count(&filter).await?));
+    }
+    page.gauge("undine_nodes", "Hardware nodes by state.", &rows);
+    rows.clear();
+    for state in ServerState::ALL {
+        let filter = ServerFilter { state: Some(*state), ..ServerFilter::default() };
+        rows.push((format!("state=\"{state}\""), store.servers().count(&filter).await?));
+    }
+    page.gauge("undine_servers", "Servers by state.", &rows);
+    rows.clear();
+    for state in SiteState::ALL {
+        let filter = SiteFilter { state: Some(*state), ..SiteFilter::default() };
+        rows.push((format!("state=\"{state}\""), store.sites().count(&filter).await?));
+    }
+    page.gauge("undine_sites", "Sites by state.", &rows);
+    rows.clear();
+    for state in OperationState::ALL {
+        let filter = OperationFilter { state: Some(*state), ..OperationFilter::default() };
+        rows.push((format!("state=\"{state}\""), store.operations().count(&filter).await?));
+    }
+    page.gauge("undine_operations", "Operations of the last month by state.", &rows);
+    Ok(page.0)
+}
+
+#[derive(Default)]
+struct Page(String);
+
+impl Page {
+    fn gauge(&mut self, name: &str, help: &str, rows: &[(String, u64)]) {
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
+        for (labels, value) in rows {
+            let _ = match labels.as_str() {
+                "" => writeln!(self.0, "{name} {value}"),
+                labels => writeln!(self.0, "{name}{{{labels}}} {value}"),
+            };
+        }
+    }
+}

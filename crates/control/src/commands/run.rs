@@ -1,0 +1,110 @@
+//! `run`: an instance at work, until it is told to end.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use undine_api::internal::Role;
+use undine_link::{Credentials, Identity};
+use undine_store::Store;
+
+use crate::clock::{now_ms, now_utc};
+use crate::control::{CLUSTER_CA, Control, Parts, load_authority};
+use crate::failpoint::Failpoints;
+use crate::state_dir::StateDir;
+use crate::{api, background, internal};
+
+/// How to run.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Where the instance keeps its state.
+    pub state: StateDir,
+    /// Where the public API listens, without TLS: a loopback address.
+    pub api_listen: SocketAddr,
+    /// Where nodes, edges and other instances are served.
+    pub internal_listen: SocketAddr,
+    /// Where it dies, in tests.
+    pub failpoints: Failpoints,
+}
+
+/// Runs until `shutdown` is cancelled.
+pub async fn run(wish: Run, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let control = open(&wish).await?;
+    let api = TcpListener::bind(wish.api_listen)
+        .await
+        .with_context(|| format!("{} cannot be listened on", wish.api_listen))?;
+    let inside = TcpListener::bind(wish.internal_listen)
+        .await
+        .with_context(|| format!("{} cannot be listened on", wish.internal_listen))?;
+    background::heartbeat::announce(&control).await?;
+    let tasks = background::start(&control);
+    let public = {
+        let (router, shutdown) = (api::router(&control, true), shutdown.clone());
+        tokio::spawn(async move {
+            axum::serve(api, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+        })
+    };
+    let mutual = {
+        let (router, shutdown) = (internal::router(&control), shutdown.clone());
+        let credentials = control.credentials.clone();
+        tokio::spawn(async move {
+            undine_link::serve(inside, &credentials, router, shutdown.cancelled_owned()).await
+        })
+    };
+    // Told to systemd, where it started us; elsewhere nobody listens.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(instance = %control.name, api = %wish.api_listen, internal = %wish.internal_listen, "ready");
+    shutdown.cancelled().await;
+    drop(tasks);
+    let ending = async {
+        let _ = public.await;
+        let _ = mutual.await;
+    };
+    // Long polls and streams would hold us for long; their clients call again elsewhere.
+    let _ = tokio::time::timeout(Duration::from_secs(3), ending).await;
+    control.store.close().await;
+    Ok(())
+}
+
+async fn open(wish: &Run) -> anyhow::Result<Control> {
+    let instance = wish.state.instance()?;
+    let store = Store::connect(&instance.store_url).await.context("the store cannot be opened")?;
+    store.migrate().await.context("the store's schema cannot be brought up to date")?;
+    let secrets = wish.state.secrets()?;
+    let credentials = fresh_credentials(wish, &store, &secrets).await?;
+    Control::new(Parts {
+        id: instance.instance,
+        name: instance.name,
+        store,
+        store_url: instance.store_url,
+        secrets,
+        credentials,
+        blobs: wish.state.blobs(),
+        failpoints: wish.failpoints.clone(),
+    })
+    .await
+}
+
+/// Renewed at a start when less than this is left of the ninety days.
+const RENEW_BEFORE_MS: i64 = 60 * 24 * 3_600_000;
+
+/// An instance holds the authority's key: it renews its own certificate.
+async fn fresh_credentials(
+    wish: &Run,
+    store: &Store,
+    secrets: &crate::secrets::Secrets,
+) -> anyhow::Result<Credentials> {
+    let kept = Credentials::load(wish.state.path())?;
+    if kept.expires_unix_s()? * 1000 - now_ms() > RENEW_BEFORE_MS {
+        return Ok(kept);
+    }
+    let authority = load_authority(store, secrets, CLUSTER_CA).await?;
+    let (key, csr) = undine_link::csr()?;
+    let identity = Identity { role: Role::Control, id: kept.identity()?.id };
+    let certificate = authority.issue(&csr, &identity, now_utc())?;
+    let fresh = Credentials { key, certificate, ca: kept.ca };
+    fresh.save(wish.state.path())?;
+    Ok(fresh)
+}

@@ -1,0 +1,122 @@
+//! Joining, renewing, leases, reports and the edges' routes.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+use undine_api::edge::{EdgeReport, RouteUpdate};
+use undine_api::internal::{
+    Instances, JoinAnswer, JoinRequest, LeaseAnswer, LeaseRequest, NodeReport, RenewAnswer,
+    RenewRequest, Role,
+};
+use undine_link::Peer;
+use undine_store::Lease;
+
+use crate::api::extract::Body;
+use crate::app::{cluster, joining, reports};
+use crate::clock::now_ms;
+use crate::control::Control;
+use crate::leases::LEASE_MS;
+use crate::refusal::{Refusal, Result};
+use crate::routes::update_after;
+
+pub(super) async fn join(
+    State(control): State<Control>,
+    Body(wish): Body<JoinRequest>,
+) -> Result<Json<JoinAnswer>> {
+    joining::join(&control, wish).await.map(Json)
+}
+
+pub(super) async fn renew(
+    State(control): State<Control>,
+    peer: Peer,
+    Body(wish): Body<RenewRequest>,
+) -> Result<Json<RenewAnswer>> {
+    let identity = peer.identity.ok_or_else(Refusal::unauthorized)?;
+    joining::renew(&control, &identity, &wish.csr).await.map(Json)
+}
+
+pub(super) async fn instances(State(control): State<Control>) -> Result<Json<Instances>> {
+    cluster::addresses(&control.store).await.map(Json)
+}
+
+/// The caller's id, when it has this role.
+fn id_as<T: std::str::FromStr>(peer: &Peer, role: Role) -> Result<T> {
+    peer.id_as(role).and_then(|id| id.parse().ok()).ok_or_else(|| {
+        Refusal::forbidden("The certificate names no program that this is open to.")
+    })
+}
+
+pub(super) async fn lease(
+    State(control): State<Control>,
+    peer: Peer,
+    Body(wish): Body<LeaseRequest>,
+) -> Result<Json<LeaseAnswer>> {
+    // Only a guard that has heard an answer proves a round trip; its first try has heard none.
+    let node = id_as(&peer, Role::Guard)?;
+    control.leases.renewed(Lease { node, number: wish.number, renewed_at: now_ms() });
+    Ok(Json(LeaseAnswer { number: wish.number, lease_ms: LEASE_MS }))
+}
+
+pub(super) async fn node_report(
+    State(control): State<Control>,
+    peer: Peer,
+    Body(report): Body<NodeReport>,
+) -> Result<Json<()>> {
+    let node = id_as(&peer, Role::Node)?;
+    if report.status.node != node {
+        return Err(Refusal::forbidden("A node reports about itself only."));
+    }
+    reports::node(&control, node, &report).await.map(Json)
+}
+
+pub(super) async fn edge_report(
+    State(control): State<Control>,
+    peer: Peer,
+    Body(report): Body<EdgeReport>,
+) -> Result<Json<()>> {
+    let edge = id_as(&peer, Role::Edge)?;
+    reports::edge(&control, edge, &report).await.map(Json)
+}
+
+/// What an edge has and how long it waits.
+#[derive(Deserialize)]
+pub(super) struct RoutesQuery {
+    #[serde(default)]
+    after: u64,
+    #[serde(default)]
+    wait_s: u64,
+}
+
+const LONGEST_WAIT_S: u64 = 30;
+/// Changes of other instances are noticed at the latest after this.
+const LOOK: Duration = Duration::from_secs(2);
+
+pub(super) async fn routes(
+    State(control): State<Control>,
+    Query(asked): Query<RoutesQuery>,
+) -> Result<Json<RouteUpdate>> {
+    let until =
+        tokio::time::Instant::now() + Duration::from_secs(asked.wait_s.min(LONGEST_WAIT_S));
+    let mut changes = control.store.changes();
+    loop {
+        let update = update_after(&control, asked.after).await?;
+        let news = update.whole || update.version != asked.after;
+        let now = tokio::time::Instant::now();
+        if news || now >= until {
+            return Ok(Json(update));
+        }
+        let route = changes.mark().route;
+        let wait = LOOK.min(until - now);
+        // Events wake too; the routes are read only when they moved or the time is over.
+        let _ = tokio::time::timeout(wait, async {
+            while let Ok(mark) = changes.next().await {
+                if mark.route != route {
+                    break;
+                }
+            }
+        })
+        .await;
+    }
+}

@@ -1,0 +1,308 @@
+//! `server.create` and `server.start`. The node was chosen and committed when the operation was
+//! made.
+//!
+//! | step | does | undo |
+//! |---|---|---|
+//! | image | the node holds the server's image | none: images are shared and cost nothing |
+//! | replica | the node holds and exports the disk | none: the disk is the server's for life; `server.delete` removes it |
+//! | boot | the VM runs and its guest answers for itself | none: a VM that came up late is adopted by the next start, and ended by stop or delete |
+//! | open | state `running`, routes open | none: it is the last step and one transaction |
+//!
+//! A server that could not start stays, `failed` with the reason: `start` tries again, `delete`
+//! removes it.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde_json::json;
+use undine_api::internal::ClusterNetwork;
+use undine_api::node::{
+    FetchImage, ImageManifest, Phase, ReplicaSpec, ReplicaState as Held, ReplicaStatus,
+    ReplicaTarget, ServerNetwork, ServerStatus, StartSpec,
+};
+use undine_manifest::Manifest;
+use undine_model::lifecycle::{ServerEvent, ServerState};
+use undine_store::{
+    Db, ImageFilter, InstanceFilter, Replica, ReplicaFilter, ReplicaState, Server,
+};
+
+use super::new::event_of;
+use super::trouble::{Outcome, Trouble};
+use super::work::Work;
+use super::{Kind, StepOf, step};
+use crate::clock::now_ms;
+use crate::control::Control;
+use crate::manifests::{record, whole};
+use crate::nodes::NodeClient;
+use crate::routes::server_changed;
+
+/// Image, replica, boot, open.
+pub(super) const STEPS: &[StepOf] = &[
+    step!("image", image, keep "images are shared and cost nothing"),
+    step!("replica", replica, keep "the disk is the server's for life; delete removes it"),
+    step!("boot", boot, keep "a VM that came up late is adopted by the next start"),
+    step!("open", open, keep "the last step, one transaction"),
+];
+
+/// A new server comes up.
+pub const CREATE: Kind =
+    Kind { name: "server.create", steps: STEPS, failed, patience_ms: super::PATIENCE_MS };
+
+/// A server comes up again.
+pub const START: Kind =
+    Kind { name: "server.start", steps: STEPS, failed, patience_ms: super::PATIENCE_MS };
+
+/// How often a node is asked how far it is.
+const ASK: Duration = Duration::from_millis(250);
+/// An image is fetched, and a VM comes up, within this time also under emulation.
+const IMAGE_MS: i64 = 15 * 60_000;
+const BOOT_MS: i64 = 8 * 60_000;
+
+pub(super) async fn image(work: &mut Work) -> Outcome<()> {
+    let server = work.server().await?;
+    let (node, client) = work.node_of(&server).await?;
+    let fetch =
+        FetchImage { manifest: image_of(&work.control, &server).await?, sources: sources(&work.control).await? };
+    let until = now_ms() + IMAGE_MS;
+    loop {
+        let status = client.image(&fetch).await?;
+        if status.present {
+            return work.progress(format!("{} holds the image", node.name)).await;
+        }
+        if let Some(error) = status.error {
+            return Err(Trouble::wait(
+                format!("{} could not fetch the image: {error}", node.name),
+                "It is tried again; see that control's internal address answers the node.",
+            ));
+        }
+        let percent = status.have * 100 / status.total.max(1);
+        work.progress(format!("{} fetches the image: {percent} %", node.name)).await?;
+        if now_ms() > until {
+            return Err(Trouble::wait("fetching the image takes too long", "See the node's network."));
+        }
+        tokio::time::sleep(ASK).await;
+    }
+}
+
+/// The image of a server, as its nodes know it.
+pub(super) async fn image_of(control: &Control, server: &Server) -> Outcome<ImageManifest> {
+    let gone = |detail: &str| Trouble::stop(detail, "Import the image with `undine-control import`.");
+    let filter = ImageFilter { hash: server.image_hash.clone(), ..ImageFilter::default() };
+    let image = match &server.image_hash {
+        Some(_) => control.store.images().find_by(&filter).await?,
+        None => None,
+    };
+    let image = image.ok_or_else(|| gone("the server's image is not in the store"))?;
+    serde_json::from_value(image.manifest).map_err(|error| gone(&error.to_string()))
+}
+
+/// Where nodes fetch images from: every instance; one that lacks a file gets it from the others.
+async fn sources(control: &Control) -> Outcome<Vec<String>> {
+    let instances = control.store.instances().all(&InstanceFilter::default()).await?;
+    Ok(instances
+        .iter()
+        .map(|instance| format!("https://{}/internal/v1/blobs", instance.internal_url))
+        .collect())
+}
+
+pub(super) async fn replica(work: &mut Work) -> Outcome<()> {
+    let server = work.server().await?;
+    let (node, client) = work.node_of(&server).await?;
+    let replica = replica_of(&work.control, &server).await?;
+    let status = open_replica(&client, &server, &replica).await?;
+    if status.state == Held::Lost {
+        return Err(Trouble::stop(
+            format!("{} has lost the server's disk", node.name),
+            "Restore the server from a backup; control never makes an empty disk in its place.",
+        ));
+    }
+    if replica.state != ReplicaState::InSync {
+        work.control
+            .store
+            .replicas()
+            .modify(replica.id, now_ms(), |replica| {
+                replica.state = ReplicaState::InSync;
+                replica.epoch = server.epoch;
+                Ok(())
+            })
+            .await?;
+    }
+    work.progress(format!("{} holds the disk of {}", node.name, server.disk)).await
+}
+
+async fn replica_of(control: &Control, server: &Server) -> Outcome<Replica> {
+    let filter =
+        ReplicaFilter { server: Some(server.id), node: server.node, ..ReplicaFilter::default() };
+    control.store.replicas().find_by(&filter).await?.ok_or_else(|| {
+        Trouble::stop("the server has no replica on its node", "Delete it and make it again.")
+    })
+}
+
+async fn open_replica(
+    client: &NodeClient,
+    server: &Server,
+    replica: &Replica,
+) -> Outcome<ReplicaStatus> {
+    let spec = ReplicaSpec {
+        replica: replica.id,
+        epoch: server.epoch,
+        size: server.disk,
+        create: replica.state == ReplicaState::Creating,
+        // The only copy there is: what it holds is what the server has.
+        accept_stale: server.replica_count <= 1,
+        remote: false,
+    };
+    Ok(client.replica(server.id, &spec).await?)
+}
+
+pub(super) async fn boot(work: &mut Work) -> Outcome<()> {
+    let server = work.server().await?;
+    let (node, client) = work.node_of(&server).await?;
+    let manifest = whole(&work.control, &server).await?;
+    let sites: Vec<_> = manifest.sites.iter().map(|site| site.id).collect();
+    let spec = start_spec(work, &server, &client, manifest).await?;
+    let mut status = client.start(server.id, &spec).await?;
+    let until = now_ms() + BOOT_MS;
+    loop {
+        match status.phase {
+            Phase::Running => break,
+            Phase::Failed | Phase::Absent | Phase::Stopped => return Err(did_not_start(&status)),
+            phase => {
+                let word = serde_json::to_value(phase).unwrap_or_default();
+                let word = word.as_str().unwrap_or_default().to_owned();
+                work.progress(format!("{} on {}", word, node.name)).await?;
+            }
+        }
+        if now_ms() > until {
+            return Err(Trouble::stop(
+                format!("the server did not answer for itself within {} s", BOOT_MS / 1000),
+                "See the console log of the server on its node; `start` tries again.",
+            ));
+        }
+        tokio::time::sleep(ASK).await;
+        status = client.server(server.id).await?;
+    }
+    if let Some(start) = &status.start {
+        work.keep("start", start);
+        let how = if start.from_template { "a template" } else { "cold boot" };
+        let fallback = start.fallback.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+        let total = start.steps_s.last().map_or(0.0, |(_, seconds)| *seconds);
+        work.progress(format!("up by {how}{fallback} in {total:.1} s")).await?;
+    }
+    if let Some(applied) = &status.applied {
+        record(&work.control, server.id, applied, &sites).await?;
+    }
+    Ok(())
+}
+
+fn did_not_start(status: &ServerStatus) -> Trouble {
+    let why = status.error.clone().unwrap_or_else(|| "the node gave no reason".to_owned());
+    Trouble::stop(
+        format!("the server did not start: {why}"),
+        "See the console log of the server on its node; `start` tries again.",
+    )
+}
+
+async fn start_spec(
+    work: &Work,
+    server: &Server,
+    client: &NodeClient,
+    manifest: Manifest,
+) -> Outcome<StartSpec> {
+    let control = &work.control;
+    // Opened again: after a restart of its daemon the export has another name.
+    let replica = replica_of(control, server).await?;
+    let status = open_replica(client, server, &replica).await?;
+    let export = status.export.ok_or_else(|| {
+        Trouble::wait("the disk's daemon is not up", "It is tried again by itself.")
+    })?;
+    let cluster = &control.cluster;
+    Ok(StartSpec {
+        epoch: server.epoch,
+        name: server.name.to_string(),
+        image: image_of(control, server).await?,
+        memory: server.memory,
+        vcpus: server.vcpus,
+        cpu: server.cpu,
+        machine: server.machine.clone().unwrap_or_else(|| cluster.machine.clone()),
+        cpu_model: server.cpu_model.clone().unwrap_or_else(|| cluster.cpu_model.clone()),
+        template: server.template,
+        network: network_of(&cluster.network, server)?,
+        machine_id: server.machine_id.clone(),
+        replicas: vec![ReplicaTarget {
+            node: replica.node,
+            replica: replica.id,
+            export,
+            address: None,
+        }],
+        blank: server.blank,
+        manifest,
+    })
+}
+
+fn network_of(network: &ClusterNetwork, server: &Server) -> Outcome<ServerNetwork> {
+    let bad = |_| Trouble::stop("the cluster's networks are damaged", "Look at the setting `cluster`.");
+    let ipv4: ipnet::Ipv4Net = network.servers_ipv4.parse().map_err(bad)?;
+    let ipv6: ipnet::Ipv6Net = network.servers_ipv6.parse().map_err(bad)?;
+    Ok(ServerNetwork {
+        mac: server.mac.clone(),
+        ipv4: server.ipv4,
+        ipv4_prefix: ipv4.prefix_len(),
+        ipv6: server.ipv6,
+        ipv6_prefix: ipv6.prefix_len(),
+        gateways: network.gateways.clone(),
+        resolvers: network.gateways.clone(),
+        smtp: server.smtp,
+    })
+}
+
+pub(super) async fn open(work: &mut Work) -> Outcome<()> {
+    let server = work.server().await?;
+    let tx = work.control.store.begin().await?;
+    let mut record = tx.servers().lock(server.id).await?;
+    let (state, _) = record.state.on(ServerEvent::Answered).map_err(|refused| {
+        Trouble::stop(refused.to_string(), "Somebody stopped or deleted the server meanwhile.")
+    })?;
+    record.state = state;
+    record.error = None;
+    record.blank = false;
+    record.operation = record.operation.filter(|id| *id != work.operation.id);
+    tx.servers().update(&record, now_ms()).await?;
+    server_changed(&tx, server.id).await?;
+    tx.events()
+        .announce(vec![event_of("server.running", server.id.uuid(), None, json!({"name": server.name}))])
+        .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+pub(super) fn failed(work: &mut Work, detail: String) -> BoxFuture<'_, Outcome<()>> {
+    Box::pin(async move {
+        let id = work.param("server")?;
+        mark_failed(work, id, detail).await
+    })
+}
+
+/// The server's record says that it failed and why, and is free for other operations.
+pub(super) async fn mark_failed(
+    work: &mut Work,
+    id: undine_model::ServerId,
+    detail: String,
+) -> Outcome<()> {
+    let tx = work.control.store.begin().await?;
+    let Some(_) = tx.servers().find(id).await? else { return Ok(()) };
+    let mut record = tx.servers().lock(id).await?;
+    if record.state != ServerState::Deleting
+        && let Ok((state, _)) = record.state.on(ServerEvent::Fail)
+    {
+        record.state = state;
+    }
+    record.error = Some(detail.clone());
+    record.operation = record.operation.filter(|operation| *operation != work.operation.id);
+    tx.servers().update(&record, now_ms()).await?;
+    server_changed(&tx, id).await?;
+    let data = json!({"name": record.name, "error": detail});
+    tx.events().announce(vec![event_of("server.failed", id.uuid(), None, data)]).await?;
+    tx.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! The routing table of the edges, made from the records.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use undine_api::edge::{Certificate, Panel, PanelInstance, Route, RouteUpdate, Target};
+use undine_model::lifecycle::{ServerState, SiteState};
+use undine_model::{AccountId, ServerId, SiteId};
+use undine_store::{
+    AccountState, Db, InstanceFilter, RouteChanges, Server, ServerFilter, Site,
+    SiteCertificateFilter, SiteFilter, Tx,
+};
+
+use crate::clock::now_ms;
+use crate::control::Control;
+use crate::refusal::Result;
+
+/// Servers answer visitors' requests, through the edges, on this port.
+const HTTP: u16 = 80;
+/// An instance that has been silent for longer is not told to the edges.
+pub const INSTANCE_SILENT_MS: i64 = 60_000;
+
+/// What an edge must know after this version.
+pub async fn update_after(control: &Control, version: u64) -> Result<RouteUpdate> {
+    let panel = panel(control).await?;
+    match control.store.routes().after(version).await? {
+        RouteChanges::Everything { version } => Ok(RouteUpdate {
+            version,
+            whole: true,
+            routes: all(control).await?,
+            removed: Vec::new(),
+            panel,
+        }),
+        RouteChanges::Hosts { version, hosts } => {
+            let mut update =
+                RouteUpdate { version, whole: false, routes: vec![], removed: vec![], panel };
+            for host in hosts.into_iter().filter(|host| !update.panel.hosts.contains(host)) {
+                match of_host(control, &host).await? {
+                    Some(route) => update.routes.push(route),
+                    None => update.removed.push(host),
+                }
+            }
+            Ok(update)
+        }
+    }
+}
+
+async fn panel(control: &Control) -> Result<Panel> {
+    let host = control.cluster.panel_host();
+    let alive_since = now_ms() - INSTANCE_SILENT_MS;
+    let instances = control.store.instances().all(&InstanceFilter::default()).await?;
+    Ok(Panel {
+        certificate: certificate(control, &host).await?,
+        hosts: vec![host],
+        instances: instances
+            .into_iter()
+            .filter(|instance| instance.heartbeat_at > alive_since)
+            .filter_map(|instance| {
+                Some(PanelInstance { id: instance.id, address: instance.internal_url.parse().ok()? })
+            })
+            .collect(),
+    })
+}
+
+async fn certificate(control: &Control, host: &str) -> Result<Option<Certificate>> {
+    let filter = SiteCertificateFilter { host: Some(host.to_owned()) };
+    let kept = control.store.certificates().find_by(&filter).await?;
+    Ok(kept.and_then(|kept| opened(control, &kept)))
+}
+
+fn opened(control: &Control, kept: &undine_store::SiteCertificate) -> Option<Certificate> {
+    match control.secrets.open(&format!("certificate/{}", kept.host), &kept.encrypted_key) {
+        Ok(key) => Some(Certificate { chain: kept.chain_pem.clone(), key: key.to_string() }),
+        Err(error) => {
+            tracing::error!(host = kept.host, %error, "a certificate's key cannot be opened");
+            None
+        }
+    }
+}
+
+async fn of_host(control: &Control, host: &str) -> Result<Option<Route>> {
+    let Some(site) = control.store.sites().by_name(host).await? else { return Ok(None) };
+    let Some(server) = control.store.servers().find(site.server).await? else { return Ok(None) };
+    let account = control.store.accounts().find(site.account).await?;
+    let suspended = account.is_none_or(|account| account.state == AccountState::Suspended);
+    let Some(target) = target(&site, &server, suspended) else { return Ok(None) };
+    Ok(Some(route(host, &site, target, certificate(control, host).await?)))
+}
+
+async fn all(control: &Control) -> Result<Vec<Route>> {
+    let store = &control.store;
+    let sites = store.sites().all(&SiteFilter::default()).await?;
+    let mut aliases: BTreeMap<SiteId, Vec<_>> = store.sites().aliases(&sites).await?;
+    let servers: BTreeMap<ServerId, Server> = store
+        .servers()
+        .all(&ServerFilter::default())
+        .await?
+        .into_iter()
+        .map(|server| (server.id, server))
+        .collect();
+    let suspended: BTreeMap<AccountId, bool> = store
+        .accounts()
+        .all(&Default::default())
+        .await?
+        .into_iter()
+        .map(|account| (account.id, account.state == AccountState::Suspended))
+        .collect();
+    let mut certificates: BTreeMap<String, Certificate> = store
+        .certificates()
+        .all(&SiteCertificateFilter::default())
+        .await?
+        .into_iter()
+        .filter_map(|kept| Some((kept.host.clone(), opened(control, &kept)?)))
+        .collect();
+    let mut routes = Vec::new();
+    for site in &sites {
+        let Some(server) = servers.get(&site.server) else { continue };
+        let off = suspended.get(&site.account).copied().unwrap_or(true);
+        let Some(target) = target(site, server, off) else { continue };
+        let names = aliases.remove(&site.id).unwrap_or_default();
+        for name in std::iter::once(&site.domain).chain(&names) {
+            let certificate = certificates.remove(name.as_str());
+            routes.push(route(name.as_str(), site, target.clone(), certificate));
+        }
+    }
+    Ok(routes)
+}
+
+fn route(host: &str, site: &Site, target: Target, certificate: Option<Certificate>) -> Route {
+    Route {
+        host: host.to_owned(),
+        site: site.id,
+        server: site.server,
+        target,
+        certificate,
+        https_only: false,
+    }
+}
+
+/// None: the edges know nothing of the site.
+fn target(site: &Site, server: &Server, account_suspended: bool) -> Option<Target> {
+    match site.state {
+        SiteState::Deleting | SiteState::Creating => return None,
+        // It failed before it ever answered.
+        SiteState::Failed if site.applied_version == 0 => return None,
+        SiteState::Suspended => return Some(Target::Suspended),
+        SiteState::Failed | SiteState::Active => {}
+    }
+    if account_suspended {
+        return Some(Target::Suspended);
+    }
+    if server.state != ServerState::Running {
+        return Some(Target::Unavailable);
+    }
+    Some(Target::Server {
+        addresses: vec![
+            SocketAddr::new(server.ipv4.into(), HTTP),
+            SocketAddr::new(server.ipv6.into(), HTTP),
+        ],
+    })
+}
+
+/// Within a transaction: the routes of all sites of a server changed.
+pub async fn server_changed(tx: &Tx, server: ServerId) -> undine_store::Result<()> {
+    let filter = SiteFilter { server: Some(server), ..SiteFilter::default() };
+    let sites = tx.sites().all(&filter).await?;
+    sites_changed(tx, &sites).await
+}
+
+/// Within a transaction: the routes of these sites changed.
+pub async fn sites_changed(tx: &Tx, sites: &[Site]) -> undine_store::Result<()> {
+    let aliases = tx.sites().aliases(sites).await?;
+    let hosts: Vec<String> = sites
+        .iter()
+        .map(|site| site.domain.to_string())
+        .chain(aliases.into_values().flatten().map(String::from))
+        .collect();
+    if hosts.is_empty() {
+        return Ok(());
+    }
+    tx.routes().changed(hosts).await
+}
