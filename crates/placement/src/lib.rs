@@ -9,6 +9,7 @@ pub mod plan;
 pub mod policy;
 pub mod predict;
 pub mod rng;
+pub mod roadef;
 pub mod snapshot;
 mod survive;
 

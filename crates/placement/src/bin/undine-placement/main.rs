@@ -15,6 +15,14 @@ fn main() {
             println!("{} in {:?}", b.summary, s.elapsed());
             std::fs::write(format!("{}.ours", a[2]), t.render(&b.places)).unwrap();
         }
+        "roadef" => {
+            use undine_placement::roadef::*;
+            let m = Model::read(&std::fs::read_to_string(&a[2]).unwrap()).unwrap();
+            let f = read_assignment(&std::fs::read_to_string(&a[3]).unwrap(), &m).unwrap();
+            let s = std::time::Instant::now(); let t = n(4);
+            let r = solve(&m, &f, &Effort{ seed: n(5) as u64, soft: n(6)>0.0, progress: &|| s.elapsed().as_secs_f64()/t}).unwrap();
+            println!("{} {} trials {:?}", cost(&m,&f,&r.assignment).unwrap(), r.cost, r.trials);
+        }
         _ => {}
     }
 }
