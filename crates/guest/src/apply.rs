@@ -235,8 +235,14 @@ fn one_site(
                 leave(place, &before, Some(&rendered));
             }
         }
+        if old.is_none() {
+            // A new site's folders come first: the check opens the log that lies in them.
+            site::ensure(place.paths, spec, place.device)?;
+        }
         check(place, change, renderer, spec, gathered)?;
-        site::ensure(place.paths, spec, place.device)?;
+        if old.is_some() {
+            site::ensure(place.paths, spec, place.device)?;
+        }
     }
     if !rendered.unit.is_empty() {
         caps::ensure(&place.units, spec.uid, &spec.caps, place.device)?;
@@ -284,13 +290,7 @@ fn check(
         .site(spec, &root.to_string_lossy())
         .doing("render the site")?;
     web::write_all(&root, &candidate.files)?;
-    // The check opens the log that the files name.
-    let logs = place.paths.site(spec.uid).at("logs");
-    let made = !logs.exists() && std::fs::create_dir_all(&logs).is_ok();
     let result = web::run_check(&candidate.check);
-    if made {
-        let _ = std::fs::remove_dir_all(&place.paths.site(spec.uid).home);
-    }
     let _ = std::fs::remove_dir_all(&root);
     result?;
     gathered.checked.insert(spec.runtime.to_string());
@@ -305,7 +305,9 @@ fn write_site_files(paths: &Paths, spec: &SiteSpec, rendered: &SiteFiles) -> Out
         if std::fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
             continue;
         }
-        files::replace_owned(&path, text.as_bytes(), 0o640, Some((0, spec.uid)))
+        // An empty file is a mark that the web server looks for; others may hold secrets.
+        let mode = if text.is_empty() { 0o644 } else { 0o640 };
+        files::replace_owned(&path, text.as_bytes(), mode, Some((0, spec.uid)))
             .doing(format_args!("write {}", path.display()))?;
         changed = true;
     }

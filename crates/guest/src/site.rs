@@ -108,11 +108,19 @@ fn marker(path: &Path, wanted: bool) -> io::Result<()> {
 /// Points `web` to what visitors see: the live release, or the welcome page.
 pub fn point_web(at: &SitePaths, document_root: &str) -> io::Result<()> {
     let target = if at.at("current").exists() {
-        Path::new("current").join(document_root)
+        live_folder(document_root)
     } else {
         PathBuf::from(WELCOME)
     };
     files::link(&at.at("web"), &target).map(drop)
+}
+
+fn live_folder(document_root: &str) -> PathBuf {
+    if document_root.is_empty() {
+        PathBuf::from("current")
+    } else {
+        Path::new("current").join(document_root)
+    }
 }
 
 fn names(paths: &Paths, site: &SiteSpec) -> io::Result<()> {

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use undine_api::guest::FailureKind;
 
 use crate::command;
-use crate::fail::Outcome;
+use crate::fail::{Outcome, failure};
 
 const SYSTEMCTL: &str = "/usr/bin/systemctl";
 
@@ -27,9 +30,39 @@ pub fn stop(units: &[&str]) -> Outcome<()> {
     systemctl(&["stop"], units)
 }
 
-/// Lets a unit read its files again, or starts it.
-pub fn reload(unit: &str) -> Outcome<()> {
-    systemctl(&["reload-or-restart"], &[unit])
+/// Lets a unit read its files again, and waits until nobody serves by the old ones.
+pub fn reload_and_wait(unit: &str) -> Outcome<()> {
+    let workers = workers_of(unit);
+    systemctl(&["reload-or-restart"], &[unit])?;
+    // nginx answers the signal before its new workers are there.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while workers.iter().any(|worker| is_worker(worker)) {
+        if Instant::now() > deadline {
+            return Err(failure(
+                FailureKind::Internal,
+                format!("{unit} goes on with its old files; see its log"),
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+fn workers_of(unit: &str) -> Vec<String> {
+    let processes = fs::read_to_string(service_cgroup(unit).join("cgroup.procs"));
+    let processes = processes.unwrap_or_default();
+    processes
+        .lines()
+        .filter(|process| is_worker(process))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Does this process serve visitors of nginx, and will it go on to?
+fn is_worker(process: &str) -> bool {
+    fs::read_to_string(format!("/proc/{process}/cmdline")).is_ok_and(|title| {
+        title.starts_with("nginx: worker process") && !title.contains("shutting down")
+    })
 }
 
 /// Lets systemd read unit files again.
@@ -60,8 +93,11 @@ pub fn site_unit_runs(uid: u32, unit: &str) -> bool {
         .is_ok_and(|processes| !processes.is_empty())
 }
 
+fn service_cgroup(unit: &str) -> PathBuf {
+    Path::new("/sys/fs/cgroup/system.slice").join(unit)
+}
+
 /// Is a service of the whole server up?
 pub fn service_runs(unit: &str) -> bool {
-    let cgroup = Path::new("/sys/fs/cgroup/system.slice").join(unit);
-    fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(|processes| !processes.is_empty())
+    fs::read_to_string(service_cgroup(unit).join("cgroup.procs")).is_ok_and(|processes| !processes.is_empty())
 }

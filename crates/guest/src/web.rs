@@ -52,7 +52,7 @@ pub fn services(
             first(service)?;
             units::start(&[&service.unit])?;
         } else if reload {
-            units::reload(&service.unit)?;
+            units::reload_and_wait(&service.unit)?;
         }
     }
     Ok(failed)
