@@ -10,7 +10,7 @@ use super::apt::Package;
 use super::definition::Definition;
 
 /// Changed by hand whenever the builder makes another root from the same definition.
-const BUILDER: &str = "1";
+const BUILDER: &str = "2";
 
 /// Collects labelled inputs; labels and lengths keep two lists from looking alike.
 #[derive(Default)]

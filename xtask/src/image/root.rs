@@ -194,7 +194,8 @@ impl Job<'_> {
             .env("SOURCE_DATE_EPOCH", time.to_string())
             .arg(tree)
             .arg(file)
-            .args(["-comp", "zstd", "-Xcompression-level", "9", "-noappend"])
+            // LZ4: a first start of PHP costs a third less CPU than with zstd, for 40 MB more on disk.
+            .args(["-comp", "lz4", "-Xhc", "-noappend"])
             .args(["-no-xattrs", "-no-progress", "-quiet"]);
         tools::run("mksquashfs", &mut command, self.log, &mut |_| {})
     }

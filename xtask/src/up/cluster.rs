@@ -31,7 +31,7 @@ fn internal_address(index: usize) -> String {
 
 /// Where the first provider's token lies.
 pub fn token_file() -> std::path::PathBuf {
-    layout::state("control-1").join("provider.token")
+    layout::state("control-1").join("provider-token")
 }
 
 /// Starts the instances of control; the first makes the cluster, the others join it.
@@ -50,7 +50,7 @@ pub fn control(options: &Options, image: &Path) -> Result<()> {
     };
     for index in 1..=options.control {
         let state = layout::state(&format!("control-{index}"));
-        if !state.join("cert.pem").exists() {
+        if !state.join("instance.json").exists() {
             if index == 1 {
                 initialise(options, &state, &store_url, image)?;
             } else {
@@ -118,9 +118,9 @@ fn initialise(options: &Options, state: &Path, store_url: &str, image: &Path) ->
             &internal_address(1),
             "--management-network",
             layout::MANAGEMENT_NETWORK,
-            "--server-network",
+            "--server-network-ipv4",
             layout::SERVER_NETWORK,
-            "--server-network6",
+            "--server-network-ipv6",
             layout::SERVER_NETWORK6,
             "--edge-address",
             layout::SERVER_HOST,
@@ -142,17 +142,16 @@ pub fn nodes(places: &[NodePlace]) -> Result<()> {
     let memory = ((machine::memory_mib().saturating_sub(HOST_SHARE_MIB)) / places.len() as u64)
         .min(NODE_MIB);
     for place in places {
-        if !place.state.join("cert.pem").exists() {
+        if !place.state.join("node.json").exists() {
             join_node(place, memory)?;
         }
-        let extra = "--server-uplink srv0 --egress-interface mgmt0".to_owned()
-            + &format!(
-                " --cgroup {}/{} --runtime-dir {}/{}",
-                layout::CGROUP,
-                place.name,
-                layout::RUNTIME,
-                place.name
-            );
+        let extra = format!(
+            "--cgroup {}/{} --run-dir {}/{}",
+            layout::CGROUP,
+            place.name,
+            layout::RUNTIME,
+            place.name
+        );
         let node = variables(&place.state, &[("EXTRA", &extra)]);
         let name = |part: &str| format!("{}-{part}", place.name);
         keep(
@@ -188,6 +187,10 @@ fn join_node(place: &NodePlace, memory_mib: u64) -> Result<()> {
         &format!("{}:7300", place.address),
         "--state-dir",
         &place.state.to_string_lossy(),
+        "--server-uplink",
+        "srv0",
+        "--egress-interface",
+        "mgmt0",
         "--cpu",
         "2000m",
         "--memory",
@@ -205,7 +208,7 @@ pub fn edges(options: &Options) -> Result<()> {
     for index in 1..=options.edges {
         let name = format!("edge-{index}");
         let state = layout::state(&name);
-        if !state.join("cert.pem").exists() {
+        if !state.join("edge.json").exists() {
             let token = token("edge", &name)?;
             ours(
                 "undine-edge",
@@ -230,7 +233,8 @@ pub fn edges(options: &Options) -> Result<()> {
                 )
             })
             .collect();
-        let variables = variables(&state, &[("LISTEN", &listen.join(" "))]);
+        let extra = format!("--public-https-port {}", options.https_port);
+        let variables = variables(&state, &[("LISTEN", &listen.join(" ")), ("EXTRA", &extra)]);
         keep(&name, "undine-edge.service", None, &variables)?;
     }
     Ok(())

@@ -47,7 +47,7 @@ pub async fn app(context: &Context, command: App) -> Result<()> {
                 answers.insert(name.to_owned(), value.to_owned());
             }
             let id = context.id("sites", "domain", &site).await?;
-            let path = format!("/v1/sites/{id}/apps");
+            let path = format!("/v1/sites/{id}/app");
             let answer = context
                 .client
                 .post(&path, &InstallApp { app, answers })

@@ -115,9 +115,14 @@ impl Context {
             return Ok(id.to_string());
         }
         let wanted = text.to_lowercase();
+        // Long lists can be asked for one name; short ones are looked through.
+        let filter = match collection {
+            "sites" | "servers" => format!("?{field}={wanted}"),
+            _ => String::new(),
+        };
         let items: Vec<Value> = self
             .client
-            .all(&format!("/v1/{collection}?{field}={wanted}"))
+            .all(&format!("/v1/{collection}{filter}"))
             .await?;
         let found = items
             .iter()
