@@ -10,6 +10,7 @@ pub mod policy;
 pub mod predict;
 pub mod rng;
 pub mod roadef;
+pub mod simulate;
 pub mod snapshot;
 mod survive;
 

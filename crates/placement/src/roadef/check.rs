@@ -97,8 +97,8 @@ fn capacities(model: &Model, first: &[usize], now: &[usize]) -> Result<Vec<Vec<i
         }
     }
     for (machine, m) in model.machines.iter().enumerate() {
-        for resource in 0..resources {
-            let by = both[machine][resource] - m.capacity[resource];
+        for (resource, used) in both[machine].iter().enumerate() {
+            let by = used - m.capacity[resource];
             if by > 0 {
                 return Err(CheckError::Capacity { machine, resource, by });
             }

@@ -243,7 +243,7 @@ impl<'a> State<'a> {
         let comes_home = plus != usize::MAX && self.first[plus] == m;
         let leaves_home = minus != usize::MAX && self.first[minus] == m;
         let (mut cost, mut over) = (0, 0);
-        for r in 0..width {
+        for (r, free) in free.iter_mut().enumerate() {
             let at = m * width + r;
             let resource = &self.model.resources[r];
             let mut used = self.usage[at];
@@ -266,7 +266,7 @@ impl<'a> State<'a> {
             }
             cost += resource.weight * (used - self.safety[at]).max(0);
             over += (both - self.capacity[at]).max(0);
-            free[r] = self.capacity[at] - used;
+            *free = self.capacity[at] - used;
         }
         for b in &self.model.balances {
             cost += b.weight * (b.target * free[b.first] - free[b.second]).max(0);
