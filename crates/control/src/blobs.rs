@@ -17,7 +17,10 @@ pub struct Blobs {
 
 /// Is it a SHA-256 in hexadecimal? Nothing else ever becomes a path.
 pub fn is_hash(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    text.len() == 64
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 impl Blobs {
@@ -48,13 +51,17 @@ impl Blobs {
                 count => sink.write(&buffer[..count]).await?,
             }
         }
-        sink.finish().await.with_context(|| format!("{} was not taken", file.display()))
+        sink.finish()
+            .await
+            .with_context(|| format!("{} was not taken", file.display()))
     }
 
     /// Fetches a blob from another instance.
     pub async fn fetch(&self, peer: &PeerClient, hash: &str) -> anyhow::Result<()> {
         let path = format!("/internal/v1/blobs/{hash}?local=true");
-        let response = peer.checked(peer.request(Method::GET, &path).send().await).await?;
+        let response = peer
+            .checked(peer.request(Method::GET, &path).send().await)
+            .await?;
         let mut sink = Sink::create(&self.folder, hash).await?;
         let mut stream = response.bytes_stream();
         while let Some(piece) = stream.next().await {
@@ -78,10 +85,9 @@ impl Sink {
         if !is_hash(hash) {
             bail!("`{hash}` is no SHA-256");
         }
-        let partial = tempfile_path::Partial::new(folder.join(format!(
-            "{hash}.{:016x}.partial",
-            rand::random::<u64>()
-        )));
+        let partial = tempfile_path::Partial::new(
+            folder.join(format!("{hash}.{:016x}.partial", rand::random::<u64>())),
+        );
         let file = tokio::fs::File::create(partial.path()).await?;
         Ok(Self {
             file,
@@ -100,7 +106,10 @@ impl Sink {
     async fn finish(self) -> anyhow::Result<()> {
         let found = hex::encode(self.digest.finalize());
         if found != self.wanted {
-            bail!("the content has the SHA-256 {found}, not {} as it should", self.wanted);
+            bail!(
+                "the content has the SHA-256 {found}, not {} as it should",
+                self.wanted
+            );
         }
         self.file.sync_all().await?;
         tokio::fs::rename(self.partial.path(), &self.target).await?;
@@ -145,7 +154,10 @@ mod tests {
         let blobs = Blobs::new(folder.path().to_owned());
         let wrong = sha256("other");
         let error = blobs.import(&file, &wrong).await.unwrap_err();
-        assert!(format!("{error:#}").contains(&sha256("content")), "{error:#}");
+        assert!(
+            format!("{error:#}").contains(&sha256("content")),
+            "{error:#}"
+        );
         assert!(blobs.find(&wrong).is_none());
         blobs.import(&file, &sha256("content")).await.unwrap();
         assert!(blobs.find(&sha256("content")).is_some());

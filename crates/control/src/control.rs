@@ -40,6 +40,29 @@ pub struct Cluster {
     pub sites_per_server: u32,
 }
 
+/// Where visitors reach the edges, for the URLs that the API shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicPorts {
+    /// Plain HTTP.
+    pub http: u16,
+    /// TLS.
+    pub https: u16,
+}
+
+impl PublicPorts {
+    /// The setting that holds them.
+    pub const KEY: &'static str = "public_ports";
+}
+
+impl Default for PublicPorts {
+    fn default() -> Self {
+        Self {
+            http: 80,
+            https: 443,
+        }
+    }
+}
+
 impl Cluster {
     /// The setting that holds it.
     pub const KEY: &'static str = "cluster";
@@ -84,12 +107,15 @@ pub async fn load_authority(
     secrets: &Secrets,
     key: &str,
 ) -> anyhow::Result<Authority> {
-    let kept: KeptAuthority = store
-        .settings()
-        .get(key)
-        .await?
-        .ok_or_else(|| anyhow::anyhow!("the store has no authority `{key}`; was it set up by `undine-control init`?"))?;
-    Ok(Authority::from_pem(&kept.certificate, &secrets.open(key, &kept.sealed_key)?)?)
+    let kept: KeptAuthority = store.settings().get(key).await?.ok_or_else(|| {
+        anyhow::anyhow!(
+            "the store has no authority `{key}`; was it set up by `undine-control init`?"
+        )
+    })?;
+    Ok(Authority::from_pem(
+        &kept.certificate,
+        &secrets.open(key, &kept.sealed_key)?,
+    )?)
 }
 
 /// One instance of control. Clones are the same instance.
@@ -160,7 +186,9 @@ impl Control {
             .settings()
             .get(Cluster::KEY)
             .await?
-            .ok_or_else(|| anyhow::anyhow!("the store has not been set up by `undine-control init`"))?;
+            .ok_or_else(|| {
+                anyhow::anyhow!("the store has not been set up by `undine-control init`")
+            })?;
         let authority = load_authority(&parts.store, &parts.secrets, CLUSTER_CA).await?;
         let sites_authority = load_authority(&parts.store, &parts.secrets, SITES_CA).await?;
         Ok(Self(Arc::new(Inner {

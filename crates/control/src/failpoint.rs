@@ -31,7 +31,11 @@ impl Failpoints {
         for part in text.split(';').filter(|part| !part.is_empty()) {
             match part.split_once('=') {
                 Some((name, "abort")) => points.set(name, Action::Abort),
-                _ => return Err(format!("`{part}` is no failpoint; write kind/step/before=abort")),
+                _ => {
+                    return Err(format!(
+                        "`{part}` is no failpoint; write kind/step/before=abort"
+                    ));
+                }
             }
         }
         Ok(points)

@@ -11,6 +11,7 @@ use undine_control::commands::init::Init;
 use undine_control::commands::join::Join;
 use undine_control::commands::run::Run;
 use undine_control::commands::{self, keep};
+use undine_control::control::PublicPorts;
 use undine_control::failpoint::Failpoints;
 use undine_control::state_dir::StateDir;
 use undine_link::JoinToken;
@@ -46,7 +47,11 @@ enum Command {
 #[derive(clap::Args)]
 struct StateFlag {
     /// Where the instance keeps its state.
-    #[arg(long, env = "UNDINE_STATE_DIR", default_value = "/var/lib/undine/control")]
+    #[arg(
+        long,
+        env = "UNDINE_STATE_DIR",
+        default_value = "/var/lib/undine/control"
+    )]
     state_dir: PathBuf,
 }
 
@@ -65,7 +70,11 @@ struct ImportArgs {
 
 impl From<ImportArgs> for Imports {
     fn from(args: ImportArgs) -> Self {
-        Self { profiles: args.profiles, apps: args.apps, images: args.image }
+        Self {
+            profiles: args.profiles,
+            apps: args.apps,
+            images: args.image,
+        }
     }
 }
 
@@ -103,6 +112,12 @@ struct InitFlags {
     /// CPU baseline of new servers, which every node must have.
     #[arg(long, default_value = "qemu64")]
     cpu_model: String,
+    /// Where visitors reach the edges for plain HTTP.
+    #[arg(long, default_value_t = 80)]
+    public_http_port: u16,
+    /// Where visitors reach the edges for TLS.
+    #[arg(long, default_value_t = 443)]
+    public_https_port: u16,
     #[command(flatten)]
     imports: ImportArgs,
 }
@@ -183,15 +198,24 @@ fn seconds(text: &str) -> Result<u32, String> {
         "d" => 86_400,
         _ => return Err(wrong()),
     };
-    digits.parse::<u32>().ok().and_then(|n| n.checked_mul(unit)).ok_or_else(wrong)
+    digits
+        .parse::<u32>()
+        .ok()
+        .and_then(|n| n.checked_mul(unit))
+        .ok_or_else(wrong)
 }
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
     undine_link::install_crypto();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("UNDINE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("UNDINE_LOG").unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new("info,sqlx=warn,sea_orm_migration=warn")
+    });
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -259,6 +283,10 @@ async fn init(flags: InitFlags) -> anyhow::Result<()> {
         edges: flags.edge_address,
         machine: flags.machine,
         cpu_model: flags.cpu_model,
+        ports: PublicPorts {
+            http: flags.public_http_port,
+            https: flags.public_https_port,
+        },
         imports: flags.imports.into(),
     };
     let token = commands::init::init(&wish).await?;

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use undine_api::guest::{Answer, Applied, Ask, FailureKind};
 use undine_link::CallError;
-use undine_manifest::{Caps, DatabaseSpec, FORMAT, Manifest, ManifestDelta, SiteSettings, SiteSpec};
+use undine_manifest::{
+    Caps, DatabaseSpec, FORMAT, Manifest, ManifestDelta, SiteSettings, SiteSpec,
+};
 use undine_model::lifecycle::{ServerState, SiteState};
 use undine_model::{AccountId, DomainName, ServerId, SiteId};
 use undine_store::{
@@ -27,7 +29,12 @@ pub struct PushLocks(Mutex<HashMap<ServerId, Arc<tokio::sync::Mutex<()>>>>);
 
 impl PushLocks {
     fn of(&self, server: ServerId) -> Arc<tokio::sync::Mutex<()>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(server).or_default().clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(server)
+            .or_default()
+            .clone()
     }
 }
 
@@ -70,14 +77,13 @@ pub async fn push(control: &Control, id: ServerId, at_least: u64) -> Outcome<Pus
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Trouble::wait(format!("server {id} gets many changes at once"), "It is tried again."))
+    Err(Trouble::wait(
+        format!("server {id} gets many changes at once"),
+        "It is tried again.",
+    ))
 }
 
-async fn next_ask(
-    control: &Control,
-    server: &Server,
-    whole: bool,
-) -> Outcome<(Ask, Vec<SiteId>)> {
+async fn next_ask(control: &Control, server: &Server, whole: bool) -> Outcome<(Ask, Vec<SiteId>)> {
     let from = if whole { 0 } else { server.manifest_applied };
     match control.store.manifests().after(server.id, from).await? {
         ManifestChanges::Delta { version, changes } => {
@@ -94,7 +100,10 @@ async fn next_ask(
 }
 
 async fn ask_server(control: &Control, server: &Server, ask: Ask) -> Result<Applied, CallError> {
-    let unexpected = |detail: String| CallError::Unexpected { peer: server.name.to_string(), detail };
+    let unexpected = |detail: String| CallError::Unexpected {
+        peer: server.name.to_string(),
+        detail,
+    };
     let node = match server.node {
         Some(node) => control.store.nodes().find(node).await,
         None => Ok(None),
@@ -102,7 +111,10 @@ async fn ask_server(control: &Control, server: &Server, ask: Ask) -> Result<Appl
     let node = node
         .map_err(|error| unexpected(error.to_string()))?
         .ok_or_else(|| unexpected("the server has no node".to_owned()))?;
-    let client = control.nodes.of(&node).map_err(|error| unexpected(error.to_string()))?;
+    let client = control
+        .nodes
+        .of(&node)
+        .map_err(|error| unexpected(error.to_string()))?;
     match client.guest(server.id, server.epoch, ask).await? {
         Answer::Applied(applied) => Ok(applied),
         other => Err(unexpected(format!("{other:?} instead of `applied`"))),
@@ -122,8 +134,11 @@ pub async fn record(
     applied: &Applied,
     sent: &[SiteId],
 ) -> Outcome<()> {
-    let failed: BTreeMap<SiteId, &str> =
-        applied.failed.iter().map(|failure| (failure.site, failure.error.as_str())).collect();
+    let failed: BTreeMap<SiteId, &str> = applied
+        .failed
+        .iter()
+        .map(|failure| (failure.site, failure.error.as_str()))
+        .collect();
     for (site, error) in &failed {
         let written = control
             .store
@@ -141,10 +156,21 @@ pub async fn record(
             Err(error) => return Err(error.into()),
         }
     }
-    let well: Vec<SiteId> =
-        sent.iter().copied().filter(|site| !failed.contains_key(site)).collect();
-    control.store.sites().applied(&well, applied.version).await?;
-    control.store.servers().manifest_applied(server, applied.version).await?;
+    let well: Vec<SiteId> = sent
+        .iter()
+        .copied()
+        .filter(|site| !failed.contains_key(site))
+        .collect();
+    control
+        .store
+        .sites()
+        .applied(&well, applied.version)
+        .await?;
+    control
+        .store
+        .servers()
+        .manifest_applied(server, applied.version)
+        .await?;
     Ok(())
 }
 
@@ -153,10 +179,16 @@ pub async fn whole(control: &Control, server: &Server) -> Outcome<Manifest> {
     // The version before the records: what changes meanwhile is sent once more, never lost.
     let (version, _) = control.store.manifests().versions(server.id).await?;
     let profile = profile_of(control, server).await?;
-    let filter = SiteFilter { server: Some(server.id), ..SiteFilter::default() };
+    let filter = SiteFilter {
+        server: Some(server.id),
+        ..SiteFilter::default()
+    };
     let mut sites = control.store.sites().all(&filter).await?;
     sites.retain(|site| site.state != SiteState::Deleting);
-    let filter = DatabaseFilter { server: Some(server.id), ..DatabaseFilter::default() };
+    let filter = DatabaseFilter {
+        server: Some(server.id),
+        ..DatabaseFilter::default()
+    };
     let mut databases = control.store.databases().all(&filter).await?;
     databases.retain(|it| !is_going(it) && sites.iter().any(|site| site.id == it.site));
     Ok(Manifest {
@@ -173,17 +205,24 @@ pub async fn whole(control: &Control, server: &Server) -> Outcome<Manifest> {
 }
 
 /// The profile of a server.
-pub async fn profile_of(
-    control: &Control,
-    server: &Server,
-) -> Outcome<undine_manifest::Profile> {
-    let filter = ProfileFilter { name: Some(server.profile.clone()) };
-    let profile = control.store.profiles().find_by(&filter).await?.ok_or_else(|| {
-        Trouble::stop(
-            format!("the profile {} of server {} is gone", server.profile, server.name),
-            "Import the profile again.",
-        )
-    })?;
+pub async fn profile_of(control: &Control, server: &Server) -> Outcome<undine_manifest::Profile> {
+    let filter = ProfileFilter {
+        name: Some(server.profile.clone()),
+    };
+    let profile = control
+        .store
+        .profiles()
+        .find_by(&filter)
+        .await?
+        .ok_or_else(|| {
+            Trouble::stop(
+                format!(
+                    "the profile {} of server {} is gone",
+                    server.profile, server.name
+                ),
+                "Import the profile again.",
+            )
+        })?;
     serde_json::from_value(profile.definition)
         .map_err(|error| Trouble::stop(error.to_string(), "Import the profile again."))
 }
@@ -230,9 +269,15 @@ pub fn is_going(database: &Database) -> bool {
 fn database_spec(control: &Control, database: &Database) -> Outcome<DatabaseSpec> {
     let password = control
         .secrets
-        .open(&format!("database/{}", database.id), &database.encrypted_password)
+        .open(
+            &format!("database/{}", database.id),
+            &database.encrypted_password,
+        )
         .map_err(|error| {
-            Trouble::stop(error.to_string(), "Restore the key of the secrets that belongs to this store.")
+            Trouble::stop(
+                error.to_string(),
+                "Restore the key of the secrets that belongs to this store.",
+            )
         })?;
     Ok(DatabaseSpec {
         id: database.id,
@@ -248,10 +293,14 @@ async fn site_specs(control: &Control, sites: &[Site]) -> Outcome<Vec<SiteSpec>>
     let mut accounts: BTreeMap<AccountId, (Caps, bool)> = BTreeMap::new();
     let mut specs = Vec::with_capacity(sites.len());
     for site in sites {
-        if !accounts.contains_key(&site.account) {
-            accounts.insert(site.account, account_caps(control, site.account).await?);
-        }
-        let (caps, suspended) = accounts[&site.account].clone();
+        let (caps, suspended) = match accounts.get(&site.account) {
+            Some(known) => known.clone(),
+            None => {
+                let read = account_caps(control, site.account).await?;
+                accounts.insert(site.account, read.clone());
+                read
+            }
+        };
         let names = aliases.remove(&site.id).unwrap_or_default();
         specs.push(site_spec(site, names, caps, suspended));
     }
@@ -261,7 +310,10 @@ async fn site_specs(control: &Control, sites: &[Site]) -> Outcome<Vec<SiteSpec>>
 async fn account_caps(control: &Control, id: AccountId) -> Outcome<(Caps, bool)> {
     let account = control.store.accounts().get(id).await?;
     let plan = control.store.plans().get(account.plan).await?;
-    Ok((limits_of(&plan).site, account.state == AccountState::Suspended))
+    Ok((
+        limits_of(&plan).site,
+        account.state == AccountState::Suspended,
+    ))
 }
 
 fn site_spec(site: &Site, aliases: Vec<DomainName>, caps: Caps, suspended: bool) -> SiteSpec {

@@ -31,7 +31,10 @@ pub struct NodeClients {
 impl NodeClients {
     /// Clients with these credentials.
     pub fn new(credentials: Credentials) -> Self {
-        Self { credentials, known: Mutex::default() }
+        Self {
+            credentials,
+            known: Mutex::default(),
+        }
     }
 
     /// The client of a node.
@@ -43,8 +46,7 @@ impl NodeClients {
         {
             return Ok(NodeClient(client.clone()));
         }
-        let client =
-            PeerClient::new(&self.credentials, Role::Node, &node.id.to_string(), address)?;
+        let client = PeerClient::new(&self.credentials, Role::Node, &node.id.to_string(), address)?;
         known.insert(node.id, (address, client.clone()));
         Ok(NodeClient(client))
     }
@@ -59,7 +61,9 @@ type Called<T> = Result<T, CallError>;
 impl NodeClient {
     /// What it is and runs.
     pub async fn status(&self) -> Called<NodeStatus> {
-        self.0.call(Method::GET, "/node/v1/status", None::<&()>, QUICK).await
+        self.0
+            .call(Method::GET, "/node/v1/status", None::<&()>, QUICK)
+            .await
     }
 
     /// Fetches an image, or tells how far that is.
@@ -71,19 +75,25 @@ impl NodeClient {
     /// Makes or opens a replica.
     pub async fn replica(&self, server: ServerId, spec: &ReplicaSpec) -> Called<ReplicaStatus> {
         let path = format!("/node/v1/replicas/{server}");
-        self.0.call(Method::PUT, &path, Some(spec), Duration::from_secs(30)).await
+        self.0
+            .call(Method::PUT, &path, Some(spec), Duration::from_secs(30))
+            .await
     }
 
     /// Removes a replica.
     pub async fn remove_replica(&self, server: ServerId, epoch: u64) -> Called<()> {
         let path = format!("/node/v1/replicas/{server}?epoch={epoch}");
-        self.0.call(Method::DELETE, &path, None::<&()>, Duration::from_secs(30)).await
+        self.0
+            .call(Method::DELETE, &path, None::<&()>, Duration::from_secs(30))
+            .await
     }
 
     /// Starts a server, or tells how far that is.
     pub async fn start(&self, server: ServerId, spec: &StartSpec) -> Called<ServerStatus> {
         let path = format!("/node/v1/servers/{server}");
-        self.0.call(Method::PUT, &path, Some(spec), Duration::from_secs(30)).await
+        self.0
+            .call(Method::PUT, &path, Some(spec), Duration::from_secs(30))
+            .await
     }
 
     /// Forgets a server that does not run any more; its replica stays.
@@ -113,7 +123,14 @@ impl NodeClient {
             Ask::Apply(_) | Ask::ApplyDelta(_) | Ask::Activate(_) => APPLY,
             _ => QUICK,
         };
-        self.0.call(Method::POST, &path, Some(&GuestCall { epoch, ask }), deadline).await
+        self.0
+            .call(
+                Method::POST,
+                &path,
+                Some(&GuestCall { epoch, ask }),
+                deadline,
+            )
+            .await
     }
 
     /// Streams an archive through the node into a server.
@@ -132,7 +149,10 @@ impl NodeClient {
         let header = serde_json::to_string(upload).unwrap_or_default();
         let request = self
             .0
-            .request(Method::POST, &format!("/node/v1/servers/{server}/releases?epoch={epoch}"))
+            .request(
+                Method::POST,
+                &format!("/node/v1/servers/{server}/releases?epoch={epoch}"),
+            )
             .timeout(Duration::from_secs(3_600))
             .header(UPLOAD_HEADER, header)
             .header("content-length", upload.size)

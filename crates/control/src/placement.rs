@@ -37,7 +37,10 @@ impl Candidate {
         let free = self.free();
         let mut lacks = Vec::new();
         if wish.memory > free.memory {
-            lacks.push(format!("memory: {} needed, {} free", wish.memory, free.memory));
+            lacks.push(format!(
+                "memory: {} needed, {} free",
+                wish.memory, free.memory
+            ));
         }
         if wish.disk > free.disk {
             lacks.push(format!("disk: {} needed, {} free", wish.disk, free.disk));
@@ -91,7 +94,11 @@ pub fn choose(nodes: &[Candidate], wish: &Resources) -> Result<Choice, String> {
     };
     Ok(Choice {
         node: best.id,
-        reason: format!("{} of {} nodes: {alike}; {left} of memory stay free", best.name, nodes.len()),
+        reason: format!(
+            "{} of {} nodes: {alike}; {left} of memory stay free",
+            best.name,
+            nodes.len()
+        ),
     })
 }
 
@@ -108,13 +115,20 @@ mod tests {
                 memory: Bytes::mib(memory_mib),
                 disk: Bytes::gib(100),
             },
-            committed: Resources { memory: Bytes::mib(used_mib), ..Resources::default() },
+            committed: Resources {
+                memory: Bytes::mib(used_mib),
+                ..Resources::default()
+            },
             alike,
         }
     }
 
     fn wish(memory_mib: u64) -> Resources {
-        Resources { cpu: MilliCpu(500), memory: Bytes::mib(memory_mib), disk: Bytes::gib(10) }
+        Resources {
+            cpu: MilliCpu(500),
+            memory: Bytes::mib(memory_mib),
+            disk: Bytes::gib(10),
+        }
     }
 
     #[test]

@@ -27,8 +27,13 @@ impl Refusal {
     /// There is no such thing, or none that the caller may know of.
     pub fn not_found(what: &str, id: &str) -> Self {
         let id: String = id.chars().take(80).collect();
-        Self::new(404, "not-found", "There is no such thing", format!("There is no {what} {id}."))
-            .remedy("Check the id, or list what is there.")
+        Self::new(
+            404,
+            "not-found",
+            "There is no such thing",
+            format!("There is no {what} {id}."),
+        )
+        .remedy("Check the id, or list what is there.")
     }
 
     /// What is there does not allow it now.
@@ -55,8 +60,13 @@ impl Refusal {
 
     /// Something in the cluster does not answer now.
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self::new(503, "unavailable", "A part of the cluster does not answer now", detail)
-            .remedy("Try again in a moment.")
+        Self::new(
+            503,
+            "unavailable",
+            "A part of the cluster does not answer now",
+            detail,
+        )
+        .remedy("Try again in a moment.")
     }
 
     /// A problem of this status and kind.
@@ -67,8 +77,13 @@ impl Refusal {
     /// An error of our own; the log has the reason.
     pub fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
         tracing::error!(error = %chain(error), "a request failed");
-        Self::new(500, "internal", "Control failed", "Something failed in control; its log says what.")
-            .remedy("Try again; if it stays, send a support bundle with the request id.")
+        Self::new(
+            500,
+            "internal",
+            "Control failed",
+            "Something failed in control; its log says what.",
+        )
+        .remedy("Try again; if it stays, send a support bundle with the request id.")
     }
 
     /// The same, naming the field that is wrong.
@@ -108,20 +123,23 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         let detail = capital(&error.to_string());
         match &error {
-            StoreError::Taken { field, .. } => {
-                Self::new(409, "taken", "The name is taken", detail).field(public_field(field)).remedy("Choose another one.")
+            StoreError::Taken { field, .. } => Self::new(409, "taken", "The name is taken", detail)
+                .field(public_field(field))
+                .remedy("Choose another one."),
+            StoreError::Stale { .. } => Self::new(412, "stale", "It was changed meanwhile", detail)
+                .remedy("Read it again and send the new ETag in If-Match."),
+            StoreError::NotFound { .. } => {
+                Self::new(404, "not-found", "There is no such thing", detail)
+                    .remedy("Check the id, or list what is there.")
             }
-            StoreError::Stale { .. } => {
-                Self::new(412, "stale", "It was changed meanwhile", detail)
-                    .remedy("Read it again and send the new ETag in If-Match.")
-            }
-            StoreError::NotFound { .. } => Self::new(404, "not-found", "There is no such thing", detail)
-                .remedy("Check the id, or list what is there."),
             StoreError::InUse { .. } => Self::new(409, "in-use", "It is still in use", detail)
                 .remedy("Remove what uses it first."),
-            StoreError::MissingReference { .. } => {
-                Self::new(422, "missing-reference", "It names something that is not there", detail)
-            }
+            StoreError::MissingReference { .. } => Self::new(
+                422,
+                "missing-reference",
+                "It names something that is not there",
+                detail,
+            ),
             StoreError::Token(refusal) => join_token(*refusal),
             StoreError::Conflict(_) => Self::new(503, "busy", "Others were quicker", detail)
                 .remedy("Send the same request again."),
@@ -149,14 +167,23 @@ fn join_token(refusal: TokenRefusal) -> Refusal {
         TokenRefusal::Expired => "join-token-expired",
         TokenRefusal::Used => "join-token-used",
     };
-    Refusal::new(403, kind, "The join token is not accepted", format!("The join token is {refusal}."))
-        .remedy("Make a new one with `undine-control token` or `undine join-token create`.")
+    Refusal::new(
+        403,
+        kind,
+        "The join token is not accepted",
+        format!("The join token is {refusal}."),
+    )
+    .remedy("Make a new one with `undine-control token` or `undine join-token create`.")
 }
 
 /// Sentences begin with a capital letter and end with a full stop.
 pub fn capital(text: &str) -> String {
     let mut letters = text.chars();
-    let mut sentence: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    let mut sentence: String = letters
+        .next()
+        .into_iter()
+        .flat_map(char::to_uppercase)
+        .collect();
     sentence.push_str(letters.as_str());
     if !sentence.ends_with(['.', '!', '?']) {
         sentence.push('.');

@@ -32,9 +32,17 @@ pub async fn update_after(control: &Control, version: u64) -> Result<RouteUpdate
             panel,
         }),
         RouteChanges::Hosts { version, hosts } => {
-            let mut update =
-                RouteUpdate { version, whole: false, routes: vec![], removed: vec![], panel };
-            for host in hosts.into_iter().filter(|host| !update.panel.hosts.contains(host)) {
+            let mut update = RouteUpdate {
+                version,
+                whole: false,
+                routes: vec![],
+                removed: vec![],
+                panel,
+            };
+            for host in hosts
+                .into_iter()
+                .filter(|host| !update.panel.hosts.contains(host))
+            {
                 match of_host(control, &host).await? {
                     Some(route) => update.routes.push(route),
                     None => update.removed.push(host),
@@ -48,7 +56,11 @@ pub async fn update_after(control: &Control, version: u64) -> Result<RouteUpdate
 async fn panel(control: &Control) -> Result<Panel> {
     let host = control.cluster.panel_host();
     let alive_since = now_ms() - INSTANCE_SILENT_MS;
-    let instances = control.store.instances().all(&InstanceFilter::default()).await?;
+    let instances = control
+        .store
+        .instances()
+        .all(&InstanceFilter::default())
+        .await?;
     Ok(Panel {
         certificate: certificate(control, &host).await?,
         hosts: vec![host],
@@ -56,21 +68,32 @@ async fn panel(control: &Control) -> Result<Panel> {
             .into_iter()
             .filter(|instance| instance.heartbeat_at > alive_since)
             .filter_map(|instance| {
-                Some(PanelInstance { id: instance.id, address: instance.internal_url.parse().ok()? })
+                Some(PanelInstance {
+                    id: instance.id,
+                    address: instance.internal_url.parse().ok()?,
+                })
             })
             .collect(),
     })
 }
 
 async fn certificate(control: &Control, host: &str) -> Result<Option<Certificate>> {
-    let filter = SiteCertificateFilter { host: Some(host.to_owned()) };
+    let filter = SiteCertificateFilter {
+        host: Some(host.to_owned()),
+    };
     let kept = control.store.certificates().find_by(&filter).await?;
     Ok(kept.and_then(|kept| opened(control, &kept)))
 }
 
 fn opened(control: &Control, kept: &undine_store::SiteCertificate) -> Option<Certificate> {
-    match control.secrets.open(&format!("certificate/{}", kept.host), &kept.encrypted_key) {
-        Ok(key) => Some(Certificate { chain: kept.chain_pem.clone(), key: key.to_string() }),
+    match control
+        .secrets
+        .open(&format!("certificate/{}", kept.host), &kept.encrypted_key)
+    {
+        Ok(key) => Some(Certificate {
+            chain: kept.chain_pem.clone(),
+            key: key.to_string(),
+        }),
         Err(error) => {
             tracing::error!(host = kept.host, %error, "a certificate's key cannot be opened");
             None
@@ -79,12 +102,23 @@ fn opened(control: &Control, kept: &undine_store::SiteCertificate) -> Option<Cer
 }
 
 async fn of_host(control: &Control, host: &str) -> Result<Option<Route>> {
-    let Some(site) = control.store.sites().by_name(host).await? else { return Ok(None) };
-    let Some(server) = control.store.servers().find(site.server).await? else { return Ok(None) };
+    let Some(site) = control.store.sites().by_name(host).await? else {
+        return Ok(None);
+    };
+    let Some(server) = control.store.servers().find(site.server).await? else {
+        return Ok(None);
+    };
     let account = control.store.accounts().find(site.account).await?;
     let suspended = account.is_none_or(|account| account.state == AccountState::Suspended);
-    let Some(target) = target(&site, &server, suspended) else { return Ok(None) };
-    Ok(Some(route(host, &site, target, certificate(control, host).await?)))
+    let Some(target) = target(&site, &server, suspended) else {
+        return Ok(None);
+    };
+    Ok(Some(route(
+        host,
+        &site,
+        target,
+        certificate(control, host).await?,
+    )))
 }
 
 async fn all(control: &Control) -> Result<Vec<Route>> {
@@ -114,9 +148,13 @@ async fn all(control: &Control) -> Result<Vec<Route>> {
         .collect();
     let mut routes = Vec::new();
     for site in &sites {
-        let Some(server) = servers.get(&site.server) else { continue };
+        let Some(server) = servers.get(&site.server) else {
+            continue;
+        };
         let off = suspended.get(&site.account).copied().unwrap_or(true);
-        let Some(target) = target(site, server, off) else { continue };
+        let Some(target) = target(site, server, off) else {
+            continue;
+        };
         let names = aliases.remove(&site.id).unwrap_or_default();
         for name in std::iter::once(&site.domain).chain(&names) {
             let certificate = certificates.remove(name.as_str());
@@ -162,7 +200,10 @@ fn target(site: &Site, server: &Server, account_suspended: bool) -> Option<Targe
 
 /// Within a transaction: the routes of all sites of a server changed.
 pub async fn server_changed(tx: &Tx, server: ServerId) -> undine_store::Result<()> {
-    let filter = SiteFilter { server: Some(server), ..SiteFilter::default() };
+    let filter = SiteFilter {
+        server: Some(server),
+        ..SiteFilter::default()
+    };
     let sites = tx.sites().all(&filter).await?;
     sites_changed(tx, &sites).await
 }

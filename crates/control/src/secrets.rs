@@ -3,8 +3,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::XChaCha20Poly1305;
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use zeroize::Zeroizing;
 
 const NONCE: usize = 24;
@@ -35,14 +35,18 @@ impl std::fmt::Debug for Secrets {
 impl Secrets {
     /// A new key.
     pub fn generate() -> Self {
-        Self { key: Zeroizing::new(rand::random()) }
+        Self {
+            key: Zeroizing::new(rand::random()),
+        }
     }
 
     /// The key from where it was kept.
     pub fn from_base64(text: &str) -> Result<Self, SecretError> {
         let bytes = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| SecretError::Key)?);
         let key = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| SecretError::Key)?;
-        Ok(Self { key: Zeroizing::new(key) })
+        Ok(Self {
+            key: Zeroizing::new(key),
+        })
     }
 
     /// The key, to be kept.
@@ -56,7 +60,13 @@ impl Secrets {
         let nonce: [u8; NONCE] = rand::random();
         let sealed = self
             .cipher()
-            .encrypt(&nonce.into(), Payload { msg: secret, aad: purpose.as_bytes() })
+            .encrypt(
+                &nonce.into(),
+                Payload {
+                    msg: secret,
+                    aad: purpose.as_bytes(),
+                },
+            )
             .expect("sealing in memory fails only beyond 256 GiB");
         STANDARD.encode([nonce.as_slice(), &sealed].concat())
     }
@@ -69,9 +79,17 @@ impl Secrets {
         let nonce = *nonce;
         let secret = self
             .cipher()
-            .decrypt(&nonce.into(), Payload { msg: sealed, aad: purpose.as_bytes() })
+            .decrypt(
+                &nonce.into(),
+                Payload {
+                    msg: sealed,
+                    aad: purpose.as_bytes(),
+                },
+            )
             .map_err(|_| refuse())?;
-        String::from_utf8(secret).map(Zeroizing::new).map_err(|_| refuse())
+        String::from_utf8(secret)
+            .map(Zeroizing::new)
+            .map_err(|_| refuse())
     }
 
     fn cipher(&self) -> XChaCha20Poly1305 {
@@ -88,7 +106,10 @@ mod tests {
         let secrets = Secrets::from_base64(&Secrets::generate().to_base64()).unwrap();
         let sealed = secrets.seal("database/1", b"hunter2");
         assert!(!sealed.contains("hunter2"));
-        assert_eq!(secrets.open("database/1", &sealed).unwrap().as_str(), "hunter2");
+        assert_eq!(
+            secrets.open("database/1", &sealed).unwrap().as_str(),
+            "hunter2"
+        );
         assert!(secrets.open("database/2", &sealed).is_err());
         assert!(Secrets::generate().open("database/1", &sealed).is_err());
         assert!(secrets.open("database/1", "AAAA").is_err());

@@ -1,3 +1,4 @@
 //! For tests: a cluster in network namespaces, fakes of the wire, failpoints.
 
+pub mod node;
 pub mod postgres;

@@ -32,10 +32,10 @@ answers! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub error: Option<String>,
         /// The release that visitors see.
-        pub release: Option<ReleaseId>,
+        pub current_release: Option<ReleaseId>,
         /// Its Unix user on the server.
         pub uid: u32,
-        /// Where visitors find it; the edges' port may have to be added.
+        /// Where visitors find it.
         pub url: String,
         /// When it was made.
         pub created_at: i64,

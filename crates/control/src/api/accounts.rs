@@ -7,7 +7,7 @@ use utoipa_axum::routes;
 
 use undine_model::AccountId;
 
-use super::extract::{Asked, Body, Gone, IfMatch, PageQuery, PathId, Provider, Reader};
+use super::extract::{Asked, Body, Gone, IfMatch, NamedQuery, PathId, Provider, Reader};
 use super::reply::{Answer, Reply};
 use crate::app::accounts;
 use crate::control::Control;
@@ -27,11 +27,18 @@ pub fn routes() -> OpenApiRouter<Control> {
     get,
     path = "/v1/accounts",
     tag = "accounts",
-    params(PageQuery),
+    params(NamedQuery),
     responses((status = 200, description = "Here it is.", body = List<Account>))
 )]
-async fn list_accounts(Reader(caller): Reader, State(control): State<Control>, Asked(page): Asked<PageQuery>) -> Answer<List<Account>> {
-    accounts::all(&control, &caller, &page.into()).await.map(Reply::ok)
+async fn list_accounts(
+    Reader(caller): Reader,
+    State(control): State<Control>,
+    Asked(asked): Asked<NamedQuery>,
+) -> Answer<List<Account>> {
+    let (page, name) = asked.split();
+    accounts::all(&control, &caller, &page, name)
+        .await
+        .map(Reply::ok)
 }
 
 /// Makes an account.
@@ -42,7 +49,11 @@ async fn list_accounts(Reader(caller): Reader, State(control): State<Control>, A
     request_body = CreateAccount,
     responses((status = 201, description = "It was made.", body = Account))
 )]
-async fn create_account(Provider(caller): Provider, State(control): State<Control>, Body(wish): Body<CreateAccount>) -> Answer<Account> {
+async fn create_account(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    Body(wish): Body<CreateAccount>,
+) -> Answer<Account> {
     let account = accounts::create(&control, &caller, wish).await?;
     Ok(Reply::made(account.version, account))
 }
@@ -55,7 +66,11 @@ async fn create_account(Provider(caller): Provider, State(control): State<Contro
     params(("id" = AccountId, Path, description = "The account.")),
     responses((status = 200, description = "Here it is.", body = Account))
 )]
-async fn get_account(Reader(caller): Reader, State(control): State<Control>, PathId(id): PathId<AccountId>) -> Answer<Account> {
+async fn get_account(
+    Reader(caller): Reader,
+    State(control): State<Control>,
+    PathId(id): PathId<AccountId>,
+) -> Answer<Account> {
     let account = accounts::get(&control, &caller, id).await?;
     Ok(Reply::at(account.version, account))
 }
@@ -69,7 +84,13 @@ async fn get_account(Reader(caller): Reader, State(control): State<Control>, Pat
     request_body = UpdateAccount,
     responses((status = 200, description = "Here it is.", body = Account))
 )]
-async fn update_account(Provider(caller): Provider, State(control): State<Control>, PathId(id): PathId<AccountId>, IfMatch(expected): IfMatch, Body(wish): Body<UpdateAccount>) -> Answer<Account> {
+async fn update_account(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<AccountId>,
+    IfMatch(expected): IfMatch,
+    Body(wish): Body<UpdateAccount>,
+) -> Answer<Account> {
     let account = accounts::update(&control, &caller, id, expected, wish).await?;
     Ok(Reply::at(account.version, account))
 }
@@ -82,8 +103,15 @@ async fn update_account(Provider(caller): Provider, State(control): State<Contro
     params(("id" = AccountId, Path, description = "The account.")),
     responses((status = 204, description = "It is gone."))
 )]
-async fn delete_account(Provider(caller): Provider, State(control): State<Control>, PathId(id): PathId<AccountId>, IfMatch(expected): IfMatch) -> Result<Gone> {
-    accounts::delete(&control, &caller, id, expected).await.map(|()| Gone)
+async fn delete_account(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<AccountId>,
+    IfMatch(expected): IfMatch,
+) -> Result<Gone> {
+    accounts::delete(&control, &caller, id, expected)
+        .await
+        .map(|()| Gone)
 }
 
 /// Suspends an account: visitors of its sites see the page for suspended sites.
@@ -94,7 +122,12 @@ async fn delete_account(Provider(caller): Provider, State(control): State<Contro
     params(("id" = AccountId, Path, description = "The account.")),
     responses((status = 200, description = "Here it is.", body = Account))
 )]
-async fn suspend_account(Provider(caller): Provider, State(control): State<Control>, PathId(id): PathId<AccountId>, IfMatch(expected): IfMatch) -> Answer<Account> {
+async fn suspend_account(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<AccountId>,
+    IfMatch(expected): IfMatch,
+) -> Answer<Account> {
     let account = accounts::set_suspended(&control, &caller, id, expected, true).await?;
     Ok(Reply::at(account.version, account))
 }
@@ -107,7 +140,12 @@ async fn suspend_account(Provider(caller): Provider, State(control): State<Contr
     params(("id" = AccountId, Path, description = "The account.")),
     responses((status = 200, description = "Here it is.", body = Account))
 )]
-async fn unsuspend_account(Provider(caller): Provider, State(control): State<Control>, PathId(id): PathId<AccountId>, IfMatch(expected): IfMatch) -> Answer<Account> {
+async fn unsuspend_account(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<AccountId>,
+    IfMatch(expected): IfMatch,
+) -> Answer<Account> {
     let account = accounts::set_suspended(&control, &caller, id, expected, false).await?;
     Ok(Reply::at(account.version, account))
 }

@@ -9,7 +9,7 @@ use undine_model::{NodeId, Slug};
 use undine_store::JoinTokenId;
 
 use super::extract::{
-    Asked, Body, Gone, IfMatch, PageQuery, PathId, Provider, ProviderReader, Reader,
+    Asked, Body, Gone, IfMatch, NamedQuery, PageQuery, PathId, Provider, ProviderReader, Reader,
 };
 use super::reply::{Answer, Reply};
 use crate::app::{capacity, catalogue, cluster, nodes};
@@ -26,7 +26,7 @@ pub fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(list_join_tokens, create_join_token))
         .routes(routes!(get_join_token, delete_join_token))
         .routes(routes!(list_profiles))
-        .routes(routes!(get_profile))
+        .routes(routes!(get_profile, put_profile))
         .routes(routes!(list_images))
         .routes(routes!(list_apps))
         .routes(routes!(get_capacity))
@@ -37,11 +37,16 @@ pub fn routes() -> OpenApiRouter<Control> {
     get,
     path = "/v1/nodes",
     tag = "nodes",
-    params(PageQuery),
+    params(NamedQuery),
     responses((status = 200, description = "Here it is.", body = List<Node>))
 )]
-async fn list_nodes(_: ProviderReader, State(control): State<Control>, Asked(page): Asked<PageQuery>) -> Answer<List<Node>> {
-    nodes::all(&control, &page.into()).await.map(Reply::ok)
+async fn list_nodes(
+    _: ProviderReader,
+    State(control): State<Control>,
+    Asked(asked): Asked<NamedQuery>,
+) -> Answer<List<Node>> {
+    let (page, name) = asked.split();
+    nodes::all(&control, &page, name).await.map(Reply::ok)
 }
 
 /// Shows a hardware node.
@@ -52,7 +57,11 @@ async fn list_nodes(_: ProviderReader, State(control): State<Control>, Asked(pag
     params(("id" = NodeId, Path, description = "The node.")),
     responses((status = 200, description = "Here it is.", body = Node))
 )]
-async fn get_node(_: ProviderReader, State(control): State<Control>, PathId(id): PathId<NodeId>) -> Answer<Node> {
+async fn get_node(
+    _: ProviderReader,
+    State(control): State<Control>,
+    PathId(id): PathId<NodeId>,
+) -> Answer<Node> {
     let node = nodes::get(&control, id).await?;
     Ok(Reply::at(node.version, node))
 }
@@ -66,7 +75,13 @@ async fn get_node(_: ProviderReader, State(control): State<Control>, PathId(id):
     request_body = UpdateNode,
     responses((status = 200, description = "Here it is.", body = Node))
 )]
-async fn update_node(Provider(caller): Provider, State(control): State<Control>, PathId(id): PathId<NodeId>, IfMatch(expected): IfMatch, Body(wish): Body<UpdateNode>) -> Answer<Node> {
+async fn update_node(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<NodeId>,
+    IfMatch(expected): IfMatch,
+    Body(wish): Body<UpdateNode>,
+) -> Answer<Node> {
     let node = nodes::update(&control, &caller, id, expected, wish).await?;
     Ok(Reply::at(node.version, node))
 }
@@ -79,7 +94,12 @@ async fn update_node(Provider(caller): Provider, State(control): State<Control>,
     params(("id" = NodeId, Path, description = "The node.")),
     responses((status = 202, description = "It is being worked on.", body = Operation))
 )]
-async fn remove_node(Provider(caller): Provider, State(control): State<Control>, PathId(id): PathId<NodeId>, IfMatch(expected): IfMatch) -> Answer<Operation> {
+async fn remove_node(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<NodeId>,
+    IfMatch(expected): IfMatch,
+) -> Answer<Operation> {
     let operation = nodes::remove(&control, &caller, id, expected).await?;
     Ok(Reply::accepted(None, operation))
 }
@@ -92,7 +112,11 @@ async fn remove_node(Provider(caller): Provider, State(control): State<Control>,
     params(PageQuery),
     responses((status = 200, description = "Here it is.", body = List<Edge>))
 )]
-async fn list_edges(_: ProviderReader, State(control): State<Control>, Asked(page): Asked<PageQuery>) -> Answer<List<Edge>> {
+async fn list_edges(
+    _: ProviderReader,
+    State(control): State<Control>,
+    Asked(page): Asked<PageQuery>,
+) -> Answer<List<Edge>> {
     cluster::edges(&control, &page.into()).await.map(Reply::ok)
 }
 
@@ -104,8 +128,14 @@ async fn list_edges(_: ProviderReader, State(control): State<Control>, Asked(pag
     params(PageQuery),
     responses((status = 200, description = "Here it is.", body = List<Instance>))
 )]
-async fn list_instances(_: ProviderReader, State(control): State<Control>, Asked(page): Asked<PageQuery>) -> Answer<List<Instance>> {
-    cluster::instances(&control, &page.into()).await.map(Reply::ok)
+async fn list_instances(
+    _: ProviderReader,
+    State(control): State<Control>,
+    Asked(page): Asked<PageQuery>,
+) -> Answer<List<Instance>> {
+    cluster::instances(&control, &page.into())
+        .await
+        .map(Reply::ok)
 }
 
 /// Lists the join tokens.
@@ -116,8 +146,14 @@ async fn list_instances(_: ProviderReader, State(control): State<Control>, Asked
     params(PageQuery),
     responses((status = 200, description = "Here it is.", body = List<JoinToken>))
 )]
-async fn list_join_tokens(_: ProviderReader, State(control): State<Control>, Asked(page): Asked<PageQuery>) -> Answer<List<JoinToken>> {
-    cluster::join_tokens(&control, &page.into()).await.map(Reply::ok)
+async fn list_join_tokens(
+    _: ProviderReader,
+    State(control): State<Control>,
+    Asked(page): Asked<PageQuery>,
+) -> Answer<List<JoinToken>> {
+    cluster::join_tokens(&control, &page.into())
+        .await
+        .map(Reply::ok)
 }
 
 /// Makes a join token; it is shown once.
@@ -128,7 +164,11 @@ async fn list_join_tokens(_: ProviderReader, State(control): State<Control>, Ask
     request_body = CreateJoinToken,
     responses((status = 201, description = "It was made.", body = NewJoinToken))
 )]
-async fn create_join_token(Provider(caller): Provider, State(control): State<Control>, Body(wish): Body<CreateJoinToken>) -> Answer<NewJoinToken> {
+async fn create_join_token(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    Body(wish): Body<CreateJoinToken>,
+) -> Answer<NewJoinToken> {
     let made = cluster::create_join_token(&control, &caller, wish).await?;
     Ok(Reply::made(made.join_token.version, made))
 }
@@ -141,7 +181,11 @@ async fn create_join_token(Provider(caller): Provider, State(control): State<Con
     params(("id" = String, Path, description = "The join token.")),
     responses((status = 200, description = "Here it is.", body = JoinToken))
 )]
-async fn get_join_token(_: ProviderReader, State(control): State<Control>, PathId(id): PathId<JoinTokenId>) -> Answer<JoinToken> {
+async fn get_join_token(
+    _: ProviderReader,
+    State(control): State<Control>,
+    PathId(id): PathId<JoinTokenId>,
+) -> Answer<JoinToken> {
     let token = cluster::join_token(&control, id).await?;
     Ok(Reply::at(token.version, token))
 }
@@ -154,8 +198,15 @@ async fn get_join_token(_: ProviderReader, State(control): State<Control>, PathI
     params(("id" = String, Path, description = "The join token.")),
     responses((status = 204, description = "It is gone."))
 )]
-async fn delete_join_token(Provider(caller): Provider, State(control): State<Control>, PathId(id): PathId<JoinTokenId>, IfMatch(expected): IfMatch) -> Result<Gone> {
-    cluster::delete_join_token(&control, &caller, id, expected).await.map(|()| Gone)
+async fn delete_join_token(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<JoinTokenId>,
+    IfMatch(expected): IfMatch,
+) -> Result<Gone> {
+    cluster::delete_join_token(&control, &caller, id, expected)
+        .await
+        .map(|()| Gone)
 }
 
 /// Lists the profiles.
@@ -166,8 +217,14 @@ async fn delete_join_token(Provider(caller): Provider, State(control): State<Con
     params(PageQuery),
     responses((status = 200, description = "Here it is.", body = List<Profile>))
 )]
-async fn list_profiles(_: Reader, State(control): State<Control>, Asked(page): Asked<PageQuery>) -> Answer<List<Profile>> {
-    catalogue::profiles(&control, &page.into()).await.map(Reply::ok)
+async fn list_profiles(
+    _: Reader,
+    State(control): State<Control>,
+    Asked(page): Asked<PageQuery>,
+) -> Answer<List<Profile>> {
+    catalogue::profiles(&control, &page.into())
+        .await
+        .map(Reply::ok)
 }
 
 /// Shows a profile.
@@ -178,7 +235,11 @@ async fn list_profiles(_: Reader, State(control): State<Control>, Asked(page): A
     params(("name" = String, Path, description = "The profile.")),
     responses((status = 200, description = "Here it is.", body = Profile))
 )]
-async fn get_profile(_: Reader, State(control): State<Control>, PathId(name): PathId<Slug>) -> Answer<Profile> {
+async fn get_profile(
+    _: Reader,
+    State(control): State<Control>,
+    PathId(name): PathId<Slug>,
+) -> Answer<Profile> {
     let profile = catalogue::profile(&control, &name).await?;
     Ok(Reply::at(profile.version, profile))
 }
@@ -191,8 +252,14 @@ async fn get_profile(_: Reader, State(control): State<Control>, PathId(name): Pa
     params(PageQuery),
     responses((status = 200, description = "Here it is.", body = List<Image>))
 )]
-async fn list_images(_: ProviderReader, State(control): State<Control>, Asked(page): Asked<PageQuery>) -> Answer<List<Image>> {
-    catalogue::images(&control, &page.into()).await.map(Reply::ok)
+async fn list_images(
+    _: ProviderReader,
+    State(control): State<Control>,
+    Asked(page): Asked<PageQuery>,
+) -> Answer<List<Image>> {
+    catalogue::images(&control, &page.into())
+        .await
+        .map(Reply::ok)
 }
 
 /// Lists the applications of the catalogue.
@@ -215,4 +282,25 @@ async fn list_apps(_: Reader, State(control): State<Control>) -> Answer<List<App
 )]
 async fn get_capacity(_: ProviderReader, State(control): State<Control>) -> Answer<Capacity> {
     capacity::capacity(&control).await.map(Reply::ok)
+}
+
+/// Puts a profile in, or renews it: a JSON of its definition with its templates. Servers have it
+/// from their next start.
+#[utoipa::path(
+    put,
+    path = "/v1/profiles/{name}",
+    tag = "catalogue",
+    params(("name" = String, Path, description = "The profile.")),
+    request_body(content = Object, content_type = "application/json"),
+    responses((status = 200, description = "Here it is.", body = Profile))
+)]
+async fn put_profile(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(name): PathId<Slug>,
+    IfMatch(expected): IfMatch,
+    Body(wish): Body<undine_manifest::Profile>,
+) -> Answer<Profile> {
+    let profile = catalogue::update_profile(&control, &caller, &name, expected, wish).await?;
+    Ok(Reply::at(profile.version, profile))
 }

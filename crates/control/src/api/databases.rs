@@ -41,9 +41,18 @@ pub fn routes() -> OpenApiRouter<Control> {
     params(DatabasesQuery),
     responses((status = 200, description = "Here it is.", body = List<Database>))
 )]
-async fn list_databases(Reader(caller): Reader, State(control): State<Control>, Asked(asked): Asked<DatabasesQuery>) -> Answer<List<Database>> {
-    let page = PageWish { limit: asked.limit, cursor: asked.cursor };
-    databases::all(&control, &caller, &page, asked.site).await.map(Reply::ok)
+async fn list_databases(
+    Reader(caller): Reader,
+    State(control): State<Control>,
+    Asked(asked): Asked<DatabasesQuery>,
+) -> Answer<List<Database>> {
+    let page = PageWish {
+        limit: asked.limit,
+        cursor: asked.cursor,
+    };
+    databases::all(&control, &caller, &page, asked.site)
+        .await
+        .map(Reply::ok)
 }
 
 /// Makes a database for a site; the password is shown once.
@@ -54,7 +63,11 @@ async fn list_databases(Reader(caller): Reader, State(control): State<Control>, 
     request_body = CreateDatabase,
     responses((status = 202, description = "It is being worked on.", body = DatabaseOperation))
 )]
-async fn create_database(Manager(caller): Manager, State(control): State<Control>, Body(wish): Body<CreateDatabase>) -> Answer<DatabaseOperation> {
+async fn create_database(
+    Manager(caller): Manager,
+    State(control): State<Control>,
+    Body(wish): Body<CreateDatabase>,
+) -> Answer<DatabaseOperation> {
     let both = databases::create(&control, &caller, wish).await?;
     Ok(Reply::accepted(Some(both.database.version), both))
 }
@@ -67,7 +80,11 @@ async fn create_database(Manager(caller): Manager, State(control): State<Control
     params(("id" = DatabaseId, Path, description = "The database.")),
     responses((status = 200, description = "Here it is.", body = Database))
 )]
-async fn get_database(Reader(caller): Reader, State(control): State<Control>, PathId(id): PathId<DatabaseId>) -> Answer<Database> {
+async fn get_database(
+    Reader(caller): Reader,
+    State(control): State<Control>,
+    PathId(id): PathId<DatabaseId>,
+) -> Answer<Database> {
     let database = databases::get(&control, &caller, id).await?;
     Ok(Reply::at(database.version, database))
 }
@@ -80,7 +97,12 @@ async fn get_database(Reader(caller): Reader, State(control): State<Control>, Pa
     params(("id" = DatabaseId, Path, description = "The database.")),
     responses((status = 202, description = "It is being worked on.", body = DatabaseOperation))
 )]
-async fn delete_database(Manager(caller): Manager, State(control): State<Control>, PathId(id): PathId<DatabaseId>, IfMatch(expected): IfMatch) -> Answer<DatabaseOperation> {
+async fn delete_database(
+    Manager(caller): Manager,
+    State(control): State<Control>,
+    PathId(id): PathId<DatabaseId>,
+    IfMatch(expected): IfMatch,
+) -> Answer<DatabaseOperation> {
     let both = databases::delete(&control, &caller, id, expected).await?;
     Ok(Reply::accepted(Some(both.database.version), both))
 }

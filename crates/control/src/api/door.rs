@@ -43,11 +43,15 @@ pub async fn outermost(mut request: Request, next: Next) -> Response {
         response = (status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
         copy(&headers, response.headers_mut(), &header::ALLOW);
         if status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
     }
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-        response.headers_mut().insert(HeaderName::from_static(REQUEST_ID), value);
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static(REQUEST_ID), value);
     }
     response
 }
@@ -67,7 +71,12 @@ pub async fn door(State(control): State<Control>, request: Request, next: Next) 
 }
 
 async fn pass(control: &Control, mut request: Request, next: Next) -> Result<Response> {
-    let caller = caller(control, request.headers().clone(), request.extensions().clone()).await?;
+    let caller = caller(
+        control,
+        request.headers().clone(),
+        request.extensions().clone(),
+    )
+    .await?;
     request.extensions_mut().insert(caller.clone());
     let archive = request.method() == Method::POST && request.uri().path().ends_with("/releases");
     let key = idempotency_key(&request)?;
@@ -106,13 +115,23 @@ async fn caller(
     if token.last_used_at.is_none_or(|used| now - used > 60_000) {
         control.store.tokens().touch(token.id, now).await?;
     }
-    let id = extensions.get::<RequestId>().map_or_else(Uuid::nil, |id| id.0);
-    let ip = extensions.get::<VisitorAddress>().map(|address| address.0.clone());
-    Ok(Caller { token, request_id: id, ip })
+    let id = extensions
+        .get::<RequestId>()
+        .map_or_else(Uuid::nil, |id| id.0);
+    let ip = extensions
+        .get::<VisitorAddress>()
+        .map(|address| address.0.clone());
+    Ok(Caller {
+        token,
+        request_id: id,
+        ip,
+    })
 }
 
 fn idempotency_key(request: &Request) -> Result<Option<String>> {
-    let Some(value) = request.headers().get(IDEMPOTENCY_KEY) else { return Ok(None) };
+    let Some(value) = request.headers().get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
     let text = value.to_str().unwrap_or_default().trim();
     if text.is_empty() || text.len() > 200 {
         return Err(Refusal::invalid(
@@ -134,7 +153,12 @@ async fn whole_body(headers: &HeaderMap, body: Body) -> Result<Bytes> {
     let mut whole = Vec::with_capacity(announced.min(MAX_JSON));
     while let Some(piece) = stream.next().await {
         let piece = piece.map_err(|error| {
-            Refusal::of(400, "broken-body", "The body broke off", crate::refusal::capital(&error.to_string()))
+            Refusal::of(
+                400,
+                "broken-body",
+                "The body broke off",
+                crate::refusal::capital(&error.to_string()),
+            )
         })?;
         if announced > MAX_JSON || whole.len() + piece.len() > MAX_JSON {
             drain(stream).await;
@@ -208,22 +232,34 @@ async fn once(
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
-    let bytes = axum::body::to_bytes(body, MAX_ANSWER).await.map_err(|error| Refusal::internal(&error))?;
+    let bytes = axum::body::to_bytes(body, MAX_ANSWER)
+        .await
+        .map_err(|error| Refusal::internal(&error))?;
     // Sealed: the answer to a new token or database holds its secret.
     let saved = SavedResponse {
         status: parts.status.as_u16(),
         body: control.secrets.seal(&purpose, &bytes),
     };
-    keys.finish(key, token, &saved, now_ms() + REMEMBER_MS).await?;
+    keys.finish(key, token, &saved, now_ms() + REMEMBER_MS)
+        .await?;
     Ok(Response::from_parts(parts, Body::from(bytes)))
 }
 
 fn replay(control: &Control, purpose: &str, saved: &SavedResponse) -> Result<Response> {
-    let body = control.secrets.open(purpose, &saved.body).map_err(|error| Refusal::internal(&error))?;
+    let body = control
+        .secrets
+        .open(purpose, &saved.body)
+        .map_err(|error| Refusal::internal(&error))?;
     let status = StatusCode::from_u16(saved.status).unwrap_or(StatusCode::OK);
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
-        (HeaderName::from_static("idempotent-replay"), HeaderValue::from_static("true")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        ),
+        (
+            HeaderName::from_static("idempotent-replay"),
+            HeaderValue::from_static("true"),
+        ),
     ];
     Ok((status, headers, body.to_string()).into_response())
 }

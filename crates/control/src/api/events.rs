@@ -53,7 +53,9 @@ async fn stream_events(
     Asked(asked): Asked<EventsQuery>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>> {
-    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
+    let last = headers
+        .get("last-event-id")
+        .and_then(|value| value.to_str().ok()?.parse().ok());
     let after = match last.or(asked.after) {
         Some(after) => after,
         None => control.store.events().newest().await?,
@@ -77,13 +79,21 @@ async fn follow(
     loop {
         // A token that ends, ends its streams too.
         let now = crate::clock::now_ms();
-        let valid = control.store.tokens().by_secret(&caller.token.secret_sha256, now).await;
+        let valid = control
+            .store
+            .tokens()
+            .by_secret(&caller.token.secret_sha256, now)
+            .await;
         let Ok(Some(_)) = valid else { return };
-        let Ok(events) = observe::events(&control, &caller, after).await else { return };
+        let Ok(events) = observe::events(&control, &caller, after).await else {
+            return;
+        };
         for event in &events {
             after = event.seq;
             let sent = Sent::default().id(event.seq.to_string()).event(&event.kind);
-            let Ok(sent) = sent.json_data(event) else { continue };
+            let Ok(sent) = sent.json_data(event) else {
+                continue;
+            };
             if sender.send(Ok(sent)).await.is_err() {
                 return;
             }

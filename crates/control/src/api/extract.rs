@@ -1,6 +1,5 @@
 //! Reading requests: each extractor answers what is wrong as a problem that names the field.
 
-
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
@@ -14,7 +13,11 @@ use crate::app::paging::PageWish;
 use crate::refusal::Refusal;
 
 fn caller(parts: &Parts) -> Result<Caller, Refusal> {
-    parts.extensions.get::<Caller>().cloned().ok_or_else(Refusal::unauthorized)
+    parts
+        .extensions
+        .get::<Caller>()
+        .cloned()
+        .ok_or_else(Refusal::unauthorized)
 }
 
 fn allowed(caller: Caller, scope: Scope, provider: bool) -> Result<Caller, Refusal> {
@@ -23,7 +26,9 @@ fn allowed(caller: Caller, scope: Scope, provider: bool) -> Result<Caller, Refus
     }
     if !caller.has(scope) {
         let word = crate::app::caller::scope_word(scope);
-        return Err(Refusal::forbidden(format!("This needs the scope `{word}`.")));
+        return Err(Refusal::forbidden(format!(
+            "This needs the scope `{word}`."
+        )));
     }
     Ok(caller)
 }
@@ -60,7 +65,10 @@ pub struct Body<T>(pub T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Refusal;
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
-        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        let kind = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok());
         if !kind.is_some_and(|kind| kind.starts_with("application/json")) {
             return Err(Refusal::of(
                 415,
@@ -79,8 +87,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
 /// The body is larger than any request of ours.
 pub fn too_large() -> Refusal {
-    Refusal::of(413, "too-large", "The body is too large", format!("A JSON body has at most {MAX_JSON} bytes."))
-        .remedy("Send less; archives go to a site's releases.")
+    Refusal::of(
+        413,
+        "too-large",
+        "The body is too large",
+        format!("A JSON body has at most {MAX_JSON} bytes."),
+    )
+    .remedy("Send less; archives go to a site's releases.")
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
@@ -91,7 +104,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
         let detail = crate::refusal::capital(&shorter(&inner.to_string()));
         if inner.is_data() {
             let refusal = Refusal::invalid(&path, detail);
-            if path == "." { without_field(refusal) } else { refusal }
+            if path == "." {
+                without_field(refusal)
+            } else {
+                refusal
+            }
         } else {
             not_json(&inner)
         }
@@ -129,14 +146,16 @@ where
 {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
-        let bad = |detail: String| Refusal::of(422, "invalid", "A value cannot be used", detail).field("id");
+        let bad = |detail: String| {
+            Refusal::of(422, "invalid", "A value cannot be used", detail).field("id")
+        };
         let axum::extract::Path(text) =
             axum::extract::Path::<String>::from_request_parts(parts, state)
                 .await
                 .map_err(|error| bad(crate::refusal::capital(&error.body_text())))?;
-        text.parse().map(Self).map_err(|error: T::Err| {
-            bad(crate::refusal::capital(&shorter(&error.to_string())))
-        })
+        text.parse()
+            .map(Self)
+            .map_err(|error: T::Err| bad(crate::refusal::capital(&shorter(&error.to_string()))))
     }
 }
 
@@ -150,7 +169,9 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Asked<T> {
             .map(|axum::extract::Query(asked)| Self(asked))
             .map_err(|error| {
                 let detail = crate::refusal::capital(&shorter(&error.body_text()));
-                let field = detail.split_once(": ").and_then(|(_, rest)| rest.split_once(": "));
+                let field = detail
+                    .split_once(": ")
+                    .and_then(|(_, rest)| rest.split_once(": "));
                 let field = field.map_or("query", |(field, _)| field).to_owned();
                 Refusal::invalid(&field, detail)
             })
@@ -170,7 +191,37 @@ pub struct PageQuery {
 
 impl From<PageQuery> for PageWish {
     fn from(query: PageQuery) -> Self {
-        Self { limit: query.limit, cursor: query.cursor }
+        Self {
+            limit: query.limit,
+            cursor: query.cursor,
+        }
+    }
+}
+
+/// Which page is wanted, of things with this name.
+#[derive(Debug, Default, serde::Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct NamedQuery {
+    /// At most so many things, up to 500; 50 unless said otherwise.
+    pub limit: Option<u32>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+    /// With this name only.
+    #[param(value_type = Option<String>)]
+    pub name: Option<undine_model::Slug>,
+}
+
+impl NamedQuery {
+    /// Page and name.
+    pub fn split(self) -> (PageWish, Option<undine_model::Slug>) {
+        (
+            PageWish {
+                limit: self.limit,
+                cursor: self.cursor,
+            },
+            self.name,
+        )
     }
 }
 
@@ -194,15 +245,17 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
             return Ok(Self(Expected::Any));
         }
         let version = text.trim_start_matches("W/").trim_matches('"').parse();
-        version.map(|version| Self(Expected::Version(version))).map_err(|_| {
-            Refusal::of(
-                412,
-                "stale",
-                "It was changed meanwhile",
-                "If-Match names no version of this thing.",
-            )
-            .remedy("Read the thing and send its ETag in If-Match.")
-        })
+        version
+            .map(|version| Self(Expected::Version(version)))
+            .map_err(|_| {
+                Refusal::of(
+                    412,
+                    "stale",
+                    "It was changed meanwhile",
+                    "If-Match names no version of this thing.",
+                )
+                .remedy("Read the thing and send its ETag in If-Match.")
+            })
     }
 }
 
@@ -214,4 +267,3 @@ impl IntoResponse for Gone {
         StatusCode::NO_CONTENT.into_response()
     }
 }
-

@@ -51,10 +51,16 @@ pub fn router(control: &Control, metrics: bool) -> Router {
     let mut router = api
         .route_layer(middleware::from_fn_with_state(control.clone(), door::door))
         .route("/healthz", axum::routing::get(healthz))
-        .route("/openapi.json", axum::routing::get(|| async { axum::Json(spec::document()) }))
+        .route(
+            "/openapi.json",
+            axum::routing::get(|| async { axum::Json(spec::document()) }),
+        )
         .route("/", axum::routing::get(welcome));
     if metrics {
-        router = router.route("/metrics", axum::routing::get(crate::background::prometheus::page));
+        router = router.route(
+            "/metrics",
+            axum::routing::get(crate::background::prometheus::page),
+        );
     }
     router
         .fallback(unknown)
@@ -65,8 +71,13 @@ pub fn router(control: &Control, metrics: bool) -> Router {
 
 async fn unknown(uri: Uri) -> Refusal {
     let path: String = uri.path().chars().take(120).collect();
-    Refusal::of(404, "no-such-path", "There is nothing at this path", format!("Nothing is at {path}."))
-        .remedy("See /openapi.json for what is there.")
+    Refusal::of(
+        404,
+        "no-such-path",
+        "There is nothing at this path",
+        format!("Nothing is at {path}."),
+    )
+    .remedy("See /openapi.json for what is there.")
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Refusal {
@@ -83,7 +94,10 @@ async fn wrong_method(method: Method, uri: Uri) -> Refusal {
 async fn healthz(State(control): State<Control>) -> impl IntoResponse {
     match control.store.ping().await {
         Ok(()) => (StatusCode::OK, "ok\n"),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n"),
+        Err(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the store does not answer\n",
+        ),
     }
 }
 
@@ -94,4 +108,3 @@ async fn welcome(State(control): State<Control>) -> impl IntoResponse {
         control.name
     )
 }
-

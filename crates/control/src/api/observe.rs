@@ -79,9 +79,18 @@ pub fn routes() -> OpenApiRouter<Control> {
     params(OperationsQuery),
     responses((status = 200, description = "Here it is.", body = List<Operation>))
 )]
-async fn list_operations(Reader(caller): Reader, State(control): State<Control>, Asked(asked): Asked<OperationsQuery>) -> Answer<List<Operation>> {
-    let page = PageWish { limit: asked.limit, cursor: asked.cursor };
-    operations::all(&control, &caller, &page, asked.subject, asked.state).await.map(Reply::ok)
+async fn list_operations(
+    Reader(caller): Reader,
+    State(control): State<Control>,
+    Asked(asked): Asked<OperationsQuery>,
+) -> Answer<List<Operation>> {
+    let page = PageWish {
+        limit: asked.limit,
+        cursor: asked.cursor,
+    };
+    operations::all(&control, &caller, &page, asked.subject, asked.state)
+        .await
+        .map(Reply::ok)
 }
 
 /// Shows an operation with its steps.
@@ -92,7 +101,11 @@ async fn list_operations(Reader(caller): Reader, State(control): State<Control>,
     params(("id" = OperationId, Path, description = "The operation.")),
     responses((status = 200, description = "Here it is.", body = Operation))
 )]
-async fn get_operation(Reader(caller): Reader, State(control): State<Control>, PathId(id): PathId<OperationId>) -> Answer<Operation> {
+async fn get_operation(
+    Reader(caller): Reader,
+    State(control): State<Control>,
+    PathId(id): PathId<OperationId>,
+) -> Answer<Operation> {
     operations::get(&control, &caller, id).await.map(Reply::ok)
 }
 
@@ -104,7 +117,11 @@ async fn get_operation(Reader(caller): Reader, State(control): State<Control>, P
     params(MetricsQuery),
     responses((status = 200, description = "Here it is.", body = Metrics))
 )]
-async fn get_metrics(Reader(caller): Reader, State(control): State<Control>, Asked(asked): Asked<MetricsQuery>) -> Answer<Metrics> {
+async fn get_metrics(
+    Reader(caller): Reader,
+    State(control): State<Control>,
+    Asked(asked): Asked<MetricsQuery>,
+) -> Answer<Metrics> {
     let wish = MetricsWish {
         subject_kind: asked.subject_kind,
         subject: asked.subject,
@@ -112,7 +129,9 @@ async fn get_metrics(Reader(caller): Reader, State(control): State<Control>, Ask
         from: asked.from,
         to: asked.to,
     };
-    observe::metrics(&control, &caller, wish).await.map(Reply::ok)
+    observe::metrics(&control, &caller, wish)
+        .await
+        .map(Reply::ok)
 }
 
 /// Lists what was done by whom, newest first.
@@ -123,9 +142,18 @@ async fn get_metrics(Reader(caller): Reader, State(control): State<Control>, Ask
     params(AuditQuery),
     responses((status = 200, description = "Here it is.", body = List<AuditRow>))
 )]
-async fn list_audit(Reader(caller): Reader, State(control): State<Control>, Asked(asked): Asked<AuditQuery>) -> Answer<List<AuditRow>> {
-    let page = PageWish { limit: asked.limit, cursor: asked.cursor };
-    observe::audit(&control, &caller, &page, asked.action).await.map(Reply::ok)
+async fn list_audit(
+    Reader(caller): Reader,
+    State(control): State<Control>,
+    Asked(asked): Asked<AuditQuery>,
+) -> Answer<List<AuditRow>> {
+    let page = PageWish {
+        limit: asked.limit,
+        cursor: asked.cursor,
+    };
+    observe::audit(&control, &caller, &page, asked.action)
+        .await
+        .map(Reply::ok)
 }
 
 /// Gathers what support needs, without secrets.
@@ -135,6 +163,9 @@ async fn list_audit(Reader(caller): Reader, State(control): State<Control>, Aske
     tag = "support",
     responses((status = 200, description = "Here it is.", body = SupportBundle))
 )]
-async fn support_bundle(ProviderReader(caller): ProviderReader, State(control): State<Control>) -> Answer<SupportBundle> {
+async fn support_bundle(
+    ProviderReader(caller): ProviderReader,
+    State(control): State<Control>,
+) -> Answer<SupportBundle> {
     support::bundle(&control, &caller).await.map(Reply::ok)
 }

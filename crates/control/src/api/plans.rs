@@ -28,7 +28,11 @@ pub fn routes() -> OpenApiRouter<Control> {
     params(PageQuery),
     responses((status = 200, description = "Here it is.", body = List<Plan>))
 )]
-async fn list_plans(_: Reader, State(control): State<Control>, Asked(page): Asked<PageQuery>) -> Answer<List<Plan>> {
+async fn list_plans(
+    _: Reader,
+    State(control): State<Control>,
+    Asked(page): Asked<PageQuery>,
+) -> Answer<List<Plan>> {
     plans::all(&control, &page.into()).await.map(Reply::ok)
 }
 
@@ -40,7 +44,11 @@ async fn list_plans(_: Reader, State(control): State<Control>, Asked(page): Aske
     request_body = CreatePlan,
     responses((status = 201, description = "It was made.", body = Plan))
 )]
-async fn create_plan(Provider(caller): Provider, State(control): State<Control>, Body(wish): Body<CreatePlan>) -> Answer<Plan> {
+async fn create_plan(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    Body(wish): Body<CreatePlan>,
+) -> Answer<Plan> {
     let plan = plans::create(&control, &caller, wish).await?;
     Ok(Reply::made(plan.version, plan))
 }
@@ -53,7 +61,11 @@ async fn create_plan(Provider(caller): Provider, State(control): State<Control>,
     params(("id" = PlanId, Path, description = "The plan.")),
     responses((status = 200, description = "Here it is.", body = Plan))
 )]
-async fn get_plan(_: Reader, State(control): State<Control>, PathId(id): PathId<PlanId>) -> Answer<Plan> {
+async fn get_plan(
+    _: Reader,
+    State(control): State<Control>,
+    PathId(id): PathId<PlanId>,
+) -> Answer<Plan> {
     let plan = plans::get(&control, id).await?;
     Ok(Reply::at(plan.version, plan))
 }
@@ -67,7 +79,13 @@ async fn get_plan(_: Reader, State(control): State<Control>, PathId(id): PathId<
     request_body = UpdatePlan,
     responses((status = 200, description = "Here it is.", body = Plan))
 )]
-async fn update_plan(Provider(caller): Provider, State(control): State<Control>, PathId(id): PathId<PlanId>, IfMatch(expected): IfMatch, Body(wish): Body<UpdatePlan>) -> Answer<Plan> {
+async fn update_plan(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<PlanId>,
+    IfMatch(expected): IfMatch,
+    Body(wish): Body<UpdatePlan>,
+) -> Answer<Plan> {
     let plan = plans::update(&control, &caller, id, expected, wish).await?;
     Ok(Reply::at(plan.version, plan))
 }
@@ -80,6 +98,13 @@ async fn update_plan(Provider(caller): Provider, State(control): State<Control>,
     params(("id" = PlanId, Path, description = "The plan.")),
     responses((status = 204, description = "It is gone."))
 )]
-async fn delete_plan(Provider(caller): Provider, State(control): State<Control>, PathId(id): PathId<PlanId>, IfMatch(expected): IfMatch) -> Result<Gone> {
-    plans::delete(&control, &caller, id, expected).await.map(|()| Gone)
+async fn delete_plan(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<PlanId>,
+    IfMatch(expected): IfMatch,
+) -> Result<Gone> {
+    plans::delete(&control, &caller, id, expected)
+        .await
+        .map(|()| Gone)
 }

@@ -30,10 +30,17 @@ struct UploadQuery {
 }
 
 fn size(headers: &HeaderMap) -> Result<u64, Refusal> {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
     length.ok_or_else(|| {
-        Refusal::of(411, "length-required", "Say how long the archive is", "An upload needs a Content-Length.")
-            .remedy("Send the archive with its Content-Length.")
+        Refusal::of(
+            411,
+            "length-required",
+            "Say how long the archive is",
+            "An upload needs a Content-Length.",
+        )
+        .remedy("Send the archive with its Content-Length.")
     })
 }
 
@@ -53,8 +60,15 @@ pub fn routes() -> OpenApiRouter<Control> {
     params(("id" = SiteId, Path, description = "The site."), PageQuery),
     responses((status = 200, description = "Here it is.", body = List<Release>))
 )]
-async fn list_releases(Reader(caller): Reader, State(control): State<Control>, PathId(id): PathId<SiteId>, Asked(page): Asked<PageQuery>) -> Answer<List<Release>> {
-    releases::all(&control, &caller, id, &page.into()).await.map(Reply::ok)
+async fn list_releases(
+    Reader(caller): Reader,
+    State(control): State<Control>,
+    PathId(id): PathId<SiteId>,
+    Asked(page): Asked<PageQuery>,
+) -> Answer<List<Release>> {
+    releases::all(&control, &caller, id, &page.into())
+        .await
+        .map(Reply::ok)
 }
 
 /// Takes an archive as a new release: checked on the server, switched atomically, the one before kept.
@@ -66,7 +80,14 @@ async fn list_releases(Reader(caller): Reader, State(control): State<Control>, P
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 202, description = "It is being worked on.", body = ReleaseOperation))
 )]
-async fn upload_release(Deployer(caller): Deployer, State(control): State<Control>, PathId(id): PathId<SiteId>, Asked(asked): Asked<UploadQuery>, headers: HeaderMap, body: Archive) -> Answer<ReleaseOperation> {
+async fn upload_release(
+    Deployer(caller): Deployer,
+    State(control): State<Control>,
+    PathId(id): PathId<SiteId>,
+    Asked(asked): Asked<UploadQuery>,
+    headers: HeaderMap,
+    body: Archive,
+) -> Answer<ReleaseOperation> {
     let announced = Announced {
         format: asked.format,
         sha256: asked.sha256,
@@ -85,7 +106,11 @@ async fn upload_release(Deployer(caller): Deployer, State(control): State<Contro
     params(("id" = ReleaseId, Path, description = "The release.")),
     responses((status = 200, description = "Here it is.", body = Release))
 )]
-async fn get_release(Reader(caller): Reader, State(control): State<Control>, PathId(id): PathId<ReleaseId>) -> Answer<Release> {
+async fn get_release(
+    Reader(caller): Reader,
+    State(control): State<Control>,
+    PathId(id): PathId<ReleaseId>,
+) -> Answer<Release> {
     let release = releases::get(&control, &caller, id).await?;
     Ok(Reply::at(release.version, release))
 }
@@ -99,7 +124,13 @@ async fn get_release(Reader(caller): Reader, State(control): State<Control>, Pat
     request_body = Rollback,
     responses((status = 202, description = "It is being worked on.", body = ReleaseOperation))
 )]
-async fn rollback(Deployer(caller): Deployer, State(control): State<Control>, PathId(id): PathId<SiteId>, IfMatch(expected): IfMatch, Body(wish): Body<Rollback>) -> Answer<ReleaseOperation> {
+async fn rollback(
+    Deployer(caller): Deployer,
+    State(control): State<Control>,
+    PathId(id): PathId<SiteId>,
+    IfMatch(expected): IfMatch,
+    Body(wish): Body<Rollback>,
+) -> Answer<ReleaseOperation> {
     let both = releases::rollback(&control, &caller, id, expected, wish).await?;
     Ok(Reply::accepted(None, both))
 }

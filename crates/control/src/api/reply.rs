@@ -20,22 +20,38 @@ pub struct Reply<T> {
 impl<T> Reply<T> {
     /// Here it is.
     pub fn ok(body: T) -> Self {
-        Self { status: StatusCode::OK, version: None, body }
+        Self {
+            status: StatusCode::OK,
+            version: None,
+            body,
+        }
     }
 
     /// Here it is, at this version.
     pub fn at(version: i64, body: T) -> Self {
-        Self { status: StatusCode::OK, version: Some(version), body }
+        Self {
+            status: StatusCode::OK,
+            version: Some(version),
+            body,
+        }
     }
 
     /// It was made, at this version.
     pub fn made(version: i64, body: T) -> Self {
-        Self { status: StatusCode::CREATED, version: Some(version), body }
+        Self {
+            status: StatusCode::CREATED,
+            version: Some(version),
+            body,
+        }
     }
 
     /// An operation now works on it.
     pub fn accepted(version: Option<i64>, body: T) -> Self {
-        Self { status: StatusCode::ACCEPTED, version, body }
+        Self {
+            status: StatusCode::ACCEPTED,
+            version,
+            body,
+        }
     }
 }
 

@@ -7,9 +7,7 @@ use utoipa_axum::routes;
 
 use undine_model::{ServerId, Slug};
 
-use super::extract::{
-    Asked, Body, IfMatch, PathId, Provider, ProviderReader,
-};
+use super::extract::{Asked, Body, IfMatch, PathId, Provider, ProviderReader};
 use super::reply::{Answer, Reply};
 use crate::app::caller::{Caller, Expected};
 use crate::app::paging::PageWish;
@@ -60,9 +58,18 @@ pub fn routes() -> OpenApiRouter<Control> {
     params(ServersQuery),
     responses((status = 200, description = "Here it is.", body = List<Server>))
 )]
-async fn list_servers(_: ProviderReader, State(control): State<Control>, Asked(asked): Asked<ServersQuery>) -> Answer<List<Server>> {
-    let page = PageWish { limit: asked.limit, cursor: asked.cursor };
-    servers::all(&control, &page, asked.name).await.map(Reply::ok)
+async fn list_servers(
+    _: ProviderReader,
+    State(control): State<Control>,
+    Asked(asked): Asked<ServersQuery>,
+) -> Answer<List<Server>> {
+    let page = PageWish {
+        limit: asked.limit,
+        cursor: asked.cursor,
+    };
+    servers::all(&control, &page, asked.name)
+        .await
+        .map(Reply::ok)
 }
 
 /// Makes a server and starts it.
@@ -73,7 +80,11 @@ async fn list_servers(_: ProviderReader, State(control): State<Control>, Asked(a
     request_body = CreateServer,
     responses((status = 202, description = "It is being worked on.", body = ServerOperation))
 )]
-async fn create_server(Provider(caller): Provider, State(control): State<Control>, Body(wish): Body<CreateServer>) -> Answer<ServerOperation> {
+async fn create_server(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    Body(wish): Body<CreateServer>,
+) -> Answer<ServerOperation> {
     let both = server_create::create(&control, &caller, wish).await?;
     Ok(Reply::accepted(Some(both.server.version), both))
 }
@@ -86,7 +97,11 @@ async fn create_server(Provider(caller): Provider, State(control): State<Control
     params(("id" = ServerId, Path, description = "The server.")),
     responses((status = 200, description = "Here it is.", body = Server))
 )]
-async fn get_server(_: ProviderReader, State(control): State<Control>, PathId(id): PathId<ServerId>) -> Answer<Server> {
+async fn get_server(
+    _: ProviderReader,
+    State(control): State<Control>,
+    PathId(id): PathId<ServerId>,
+) -> Answer<Server> {
     let server = servers::get(&control, id).await?;
     Ok(Reply::at(server.version, server))
 }
@@ -100,7 +115,13 @@ async fn get_server(_: ProviderReader, State(control): State<Control>, PathId(id
     request_body = UpdateServer,
     responses((status = 200, description = "Here it is.", body = Server))
 )]
-async fn update_server(Provider(caller): Provider, State(control): State<Control>, PathId(id): PathId<ServerId>, IfMatch(expected): IfMatch, Body(wish): Body<UpdateServer>) -> Answer<Server> {
+async fn update_server(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<ServerId>,
+    IfMatch(expected): IfMatch,
+    Body(wish): Body<UpdateServer>,
+) -> Answer<Server> {
     let server = servers::update(&control, &caller, id, expected, wish).await?;
     Ok(Reply::at(server.version, server))
 }
@@ -113,7 +134,12 @@ async fn update_server(Provider(caller): Provider, State(control): State<Control
     params(("id" = ServerId, Path, description = "The server.")),
     responses((status = 202, description = "It is being worked on.", body = ServerOperation))
 )]
-async fn delete_server(Provider(caller): Provider, State(control): State<Control>, PathId(id): PathId<ServerId>, IfMatch(expected): IfMatch) -> Answer<ServerOperation> {
+async fn delete_server(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<ServerId>,
+    IfMatch(expected): IfMatch,
+) -> Answer<ServerOperation> {
     wished(&control, &caller, id, expected, Wish::Delete).await
 }
 
@@ -125,7 +151,12 @@ async fn delete_server(Provider(caller): Provider, State(control): State<Control
     params(("id" = ServerId, Path, description = "The server.")),
     responses((status = 202, description = "It is being worked on.", body = ServerOperation))
 )]
-async fn start_server(Provider(caller): Provider, State(control): State<Control>, PathId(id): PathId<ServerId>, IfMatch(expected): IfMatch) -> Answer<ServerOperation> {
+async fn start_server(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<ServerId>,
+    IfMatch(expected): IfMatch,
+) -> Answer<ServerOperation> {
     wished(&control, &caller, id, expected, Wish::Start).await
 }
 
@@ -137,7 +168,12 @@ async fn start_server(Provider(caller): Provider, State(control): State<Control>
     params(("id" = ServerId, Path, description = "The server.")),
     responses((status = 202, description = "It is being worked on.", body = ServerOperation))
 )]
-async fn stop_server(Provider(caller): Provider, State(control): State<Control>, PathId(id): PathId<ServerId>, IfMatch(expected): IfMatch) -> Answer<ServerOperation> {
+async fn stop_server(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<ServerId>,
+    IfMatch(expected): IfMatch,
+) -> Answer<ServerOperation> {
     wished(&control, &caller, id, expected, Wish::Stop).await
 }
 
@@ -149,6 +185,11 @@ async fn stop_server(Provider(caller): Provider, State(control): State<Control>,
     params(("id" = ServerId, Path, description = "The server.")),
     responses((status = 202, description = "It is being worked on.", body = ServerOperation))
 )]
-async fn restart_server(Provider(caller): Provider, State(control): State<Control>, PathId(id): PathId<ServerId>, IfMatch(expected): IfMatch) -> Answer<ServerOperation> {
+async fn restart_server(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<ServerId>,
+    IfMatch(expected): IfMatch,
+) -> Answer<ServerOperation> {
     wished(&control, &caller, id, expected, Wish::Restart).await
 }

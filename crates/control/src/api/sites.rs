@@ -64,10 +64,23 @@ pub fn routes() -> OpenApiRouter<Control> {
     params(SitesQuery),
     responses((status = 200, description = "Here it is.", body = List<Site>))
 )]
-async fn list_sites(Reader(caller): Reader, State(control): State<Control>, Asked(asked): Asked<SitesQuery>) -> Answer<List<Site>> {
-    let page = PageWish { limit: asked.limit, cursor: asked.cursor };
-    let which = SiteWish { domain: asked.domain, account: asked.account, server: asked.server };
-    sites::all(&control, &caller, &page, which).await.map(Reply::ok)
+async fn list_sites(
+    Reader(caller): Reader,
+    State(control): State<Control>,
+    Asked(asked): Asked<SitesQuery>,
+) -> Answer<List<Site>> {
+    let page = PageWish {
+        limit: asked.limit,
+        cursor: asked.cursor,
+    };
+    let which = SiteWish {
+        domain: asked.domain,
+        account: asked.account,
+        server: asked.server,
+    };
+    sites::all(&control, &caller, &page, which)
+        .await
+        .map(Reply::ok)
 }
 
 /// Makes a site.
@@ -78,7 +91,11 @@ async fn list_sites(Reader(caller): Reader, State(control): State<Control>, Aske
     request_body = CreateSite,
     responses((status = 202, description = "It is being worked on.", body = SiteOperation))
 )]
-async fn create_site(Manager(caller): Manager, State(control): State<Control>, Body(wish): Body<CreateSite>) -> Answer<SiteOperation> {
+async fn create_site(
+    Manager(caller): Manager,
+    State(control): State<Control>,
+    Body(wish): Body<CreateSite>,
+) -> Answer<SiteOperation> {
     let both = site_create::create(&control, &caller, wish).await?;
     Ok(Reply::accepted(Some(both.site.version), both))
 }
@@ -91,7 +108,11 @@ async fn create_site(Manager(caller): Manager, State(control): State<Control>, B
     params(("id" = SiteId, Path, description = "The site.")),
     responses((status = 200, description = "Here it is.", body = Site))
 )]
-async fn get_site(Reader(caller): Reader, State(control): State<Control>, PathId(id): PathId<SiteId>) -> Answer<Site> {
+async fn get_site(
+    Reader(caller): Reader,
+    State(control): State<Control>,
+    PathId(id): PathId<SiteId>,
+) -> Answer<Site> {
     let site = sites::get(&control, &caller, id).await?;
     Ok(Reply::at(site.version, site))
 }
@@ -105,7 +126,13 @@ async fn get_site(Reader(caller): Reader, State(control): State<Control>, PathId
     request_body = UpdateSite,
     responses((status = 202, description = "It is being worked on.", body = SiteOperation))
 )]
-async fn update_site(Manager(caller): Manager, State(control): State<Control>, PathId(id): PathId<SiteId>, IfMatch(expected): IfMatch, Body(wish): Body<UpdateSite>) -> Answer<SiteOperation> {
+async fn update_site(
+    Manager(caller): Manager,
+    State(control): State<Control>,
+    PathId(id): PathId<SiteId>,
+    IfMatch(expected): IfMatch,
+    Body(wish): Body<UpdateSite>,
+) -> Answer<SiteOperation> {
     let both = sites::update(&control, &caller, id, expected, wish).await?;
     Ok(Reply::accepted(Some(both.site.version), both))
 }
@@ -118,7 +145,12 @@ async fn update_site(Manager(caller): Manager, State(control): State<Control>, P
     params(("id" = SiteId, Path, description = "The site.")),
     responses((status = 202, description = "It is being worked on.", body = SiteOperation))
 )]
-async fn delete_site(Manager(caller): Manager, State(control): State<Control>, PathId(id): PathId<SiteId>, IfMatch(expected): IfMatch) -> Answer<SiteOperation> {
+async fn delete_site(
+    Manager(caller): Manager,
+    State(control): State<Control>,
+    PathId(id): PathId<SiteId>,
+    IfMatch(expected): IfMatch,
+) -> Answer<SiteOperation> {
     let both = sites::delete(&control, &caller, id, expected).await?;
     Ok(Reply::accepted(Some(both.site.version), both))
 }
@@ -131,7 +163,12 @@ async fn delete_site(Manager(caller): Manager, State(control): State<Control>, P
     params(("id" = SiteId, Path, description = "The site.")),
     responses((status = 202, description = "It is being worked on.", body = SiteOperation))
 )]
-async fn suspend_site(Manager(caller): Manager, State(control): State<Control>, PathId(id): PathId<SiteId>, IfMatch(expected): IfMatch) -> Answer<SiteOperation> {
+async fn suspend_site(
+    Manager(caller): Manager,
+    State(control): State<Control>,
+    PathId(id): PathId<SiteId>,
+    IfMatch(expected): IfMatch,
+) -> Answer<SiteOperation> {
     let both = sites::set_suspended(&control, &caller, id, expected, true).await?;
     Ok(Reply::accepted(Some(both.site.version), both))
 }
@@ -144,7 +181,12 @@ async fn suspend_site(Manager(caller): Manager, State(control): State<Control>, 
     params(("id" = SiteId, Path, description = "The site.")),
     responses((status = 202, description = "It is being worked on.", body = SiteOperation))
 )]
-async fn unsuspend_site(Manager(caller): Manager, State(control): State<Control>, PathId(id): PathId<SiteId>, IfMatch(expected): IfMatch) -> Answer<SiteOperation> {
+async fn unsuspend_site(
+    Manager(caller): Manager,
+    State(control): State<Control>,
+    PathId(id): PathId<SiteId>,
+    IfMatch(expected): IfMatch,
+) -> Answer<SiteOperation> {
     let both = sites::set_suspended(&control, &caller, id, expected, false).await?;
     Ok(Reply::accepted(Some(both.site.version), both))
 }
@@ -157,7 +199,12 @@ async fn unsuspend_site(Manager(caller): Manager, State(control): State<Control>
     params(("id" = SiteId, Path, description = "The site.")),
     responses((status = 202, description = "It is being worked on.", body = SiteOperation))
 )]
-async fn retry_site(Manager(caller): Manager, State(control): State<Control>, PathId(id): PathId<SiteId>, IfMatch(expected): IfMatch) -> Answer<SiteOperation> {
+async fn retry_site(
+    Manager(caller): Manager,
+    State(control): State<Control>,
+    PathId(id): PathId<SiteId>,
+    IfMatch(expected): IfMatch,
+) -> Answer<SiteOperation> {
     let both = sites::retry(&control, &caller, id, expected).await?;
     Ok(Reply::accepted(Some(both.site.version), both))
 }
@@ -171,7 +218,13 @@ async fn retry_site(Manager(caller): Manager, State(control): State<Control>, Pa
     request_body = InstallApp,
     responses((status = 202, description = "It is being worked on.", body = SiteOperation))
 )]
-async fn install_app(Manager(caller): Manager, State(control): State<Control>, PathId(id): PathId<SiteId>, IfMatch(expected): IfMatch, Body(wish): Body<InstallApp>) -> Answer<SiteOperation> {
+async fn install_app(
+    Manager(caller): Manager,
+    State(control): State<Control>,
+    PathId(id): PathId<SiteId>,
+    IfMatch(expected): IfMatch,
+    Body(wish): Body<InstallApp>,
+) -> Answer<SiteOperation> {
     let both = apps::install(&control, &caller, id, expected, wish).await?;
     Ok(Reply::accepted(Some(both.site.version), both))
 }
@@ -184,7 +237,17 @@ async fn install_app(Manager(caller): Manager, State(control): State<Control>, P
     params(("id" = SiteId, Path, description = "The site."), LogQuery),
     responses((status = 200, description = "Here it is.", body = LogLines))
 )]
-async fn site_logs(Reader(caller): Reader, State(control): State<Control>, PathId(id): PathId<SiteId>, Asked(asked): Asked<LogQuery>) -> Answer<LogLines> {
-    let (log, lines) = (asked.log.unwrap_or(LogKind::Access), asked.lines.unwrap_or(100));
-    sites::logs(&control, &caller, id, log, lines).await.map(Reply::ok)
+async fn site_logs(
+    Reader(caller): Reader,
+    State(control): State<Control>,
+    PathId(id): PathId<SiteId>,
+    Asked(asked): Asked<LogQuery>,
+) -> Answer<LogLines> {
+    let (log, lines) = (
+        asked.log.unwrap_or(LogKind::Access),
+        asked.lines.unwrap_or(100),
+    );
+    sites::logs(&control, &caller, id, log, lines)
+        .await
+        .map(Reply::ok)
 }

@@ -23,12 +23,20 @@ pub fn head() -> OpenApi {
             "Web hosting that no single machine can take down. Times are milliseconds since \
              1970. Errors are problem details (RFC 9457) with the field and what to do.",
         ))
-        .license(Some(LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build()))
+        .license(Some(
+            LicenseBuilder::new()
+                .name("Apache-2.0")
+                .identifier(Some("Apache-2.0"))
+                .build(),
+        ))
         .build();
     OpenApiBuilder::new()
         .info(info)
         .components(Some(components))
-        .security(Some([SecurityRequirement::new("token", Vec::<String>::new())]))
+        .security(Some([SecurityRequirement::new(
+            "token",
+            Vec::<String>::new(),
+        )]))
         .build()
 }
 
@@ -57,10 +65,15 @@ fn finish(operation: &mut Operation, changes: bool, creates: bool) {
         .description("What went wrong, in which field, and what to do.")
         .content(
             "application/problem+json",
-            ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build(),
+            ContentBuilder::new()
+                .schema(Some(Ref::from_schema_name("Problem")))
+                .build(),
         )
         .build();
-    operation.responses.responses.insert("default".to_owned(), RefOr::T(problem));
+    operation
+        .responses
+        .responses
+        .insert("default".to_owned(), RefOr::T(problem));
     let parameters = operation.parameters.get_or_insert_default();
     if changes {
         parameters.push(RefOr::T(if_match()));
@@ -78,7 +91,11 @@ fn finish(operation: &mut Operation, changes: bool, creates: bool) {
 }
 
 fn if_match() -> Parameter {
-    header("If-Match", Required::True, "The ETag of what is to be changed; `*` takes any version.")
+    header(
+        "If-Match",
+        Required::True,
+        "The ETag of what is to be changed; `*` takes any version.",
+    )
 }
 
 fn header(name: &str, required: Required, description: &str) -> Parameter {

@@ -40,8 +40,14 @@ async fn who_am_i(Reader(caller): Reader, State(control): State<Control>) -> Ans
     params(PageQuery),
     responses((status = 200, description = "Here it is.", body = List<Token>))
 )]
-async fn list_tokens(Reader(caller): Reader, State(control): State<Control>, Asked(page): Asked<PageQuery>) -> Answer<List<Token>> {
-    tokens::all(&control, &caller, &page.into()).await.map(Reply::ok)
+async fn list_tokens(
+    Reader(caller): Reader,
+    State(control): State<Control>,
+    Asked(page): Asked<PageQuery>,
+) -> Answer<List<Token>> {
+    tokens::all(&control, &caller, &page.into())
+        .await
+        .map(Reply::ok)
 }
 
 /// Makes a token that may no more than its maker; the secret is shown once.
@@ -52,7 +58,11 @@ async fn list_tokens(Reader(caller): Reader, State(control): State<Control>, Ask
     request_body = CreateToken,
     responses((status = 201, description = "It was made.", body = NewToken))
 )]
-async fn create_token(Manager(caller): Manager, State(control): State<Control>, Body(wish): Body<CreateToken>) -> Answer<NewToken> {
+async fn create_token(
+    Manager(caller): Manager,
+    State(control): State<Control>,
+    Body(wish): Body<CreateToken>,
+) -> Answer<NewToken> {
     let made = tokens::create(&control, &caller, wish).await?;
     Ok(Reply::made(made.token.version, made))
 }
@@ -65,7 +75,11 @@ async fn create_token(Manager(caller): Manager, State(control): State<Control>, 
     params(("id" = TokenId, Path, description = "The token.")),
     responses((status = 200, description = "Here it is.", body = Token))
 )]
-async fn get_token(Reader(caller): Reader, State(control): State<Control>, PathId(id): PathId<TokenId>) -> Answer<Token> {
+async fn get_token(
+    Reader(caller): Reader,
+    State(control): State<Control>,
+    PathId(id): PathId<TokenId>,
+) -> Answer<Token> {
     let token = tokens::get(&control, &caller, id).await?;
     Ok(Reply::at(token.version, token))
 }
@@ -78,6 +92,13 @@ async fn get_token(Reader(caller): Reader, State(control): State<Control>, PathI
     params(("id" = TokenId, Path, description = "The token.")),
     responses((status = 204, description = "It is gone."))
 )]
-async fn revoke_token(Manager(caller): Manager, State(control): State<Control>, PathId(id): PathId<TokenId>, IfMatch(expected): IfMatch) -> Result<Gone> {
-    tokens::revoke(&control, &caller, id, expected).await.map(|()| Gone)
+async fn revoke_token(
+    Manager(caller): Manager,
+    State(control): State<Control>,
+    PathId(id): PathId<TokenId>,
+    IfMatch(expected): IfMatch,
+) -> Result<Gone> {
+    tokens::revoke(&control, &caller, id, expected)
+        .await
+        .map(|()| Gone)
 }

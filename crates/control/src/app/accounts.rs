@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use undine_api::public::{Account, AccountState, AccountUse, CreateAccount, List, UpdateAccount};
-use undine_model::AccountId;
+use undine_model::{AccountId, Slug};
 use undine_store::{AccountFilter, DatabaseFilter, Db, SiteFilter, TokenFilter};
 
 use super::caller::{Caller, Expected};
@@ -14,8 +14,14 @@ use crate::refusal::{Refusal, Result};
 use crate::routes::sites_changed;
 
 async fn show(db: &impl Db, account: undine_store::Account) -> Result<Account> {
-    let sites = SiteFilter { account: Some(account.id), ..SiteFilter::default() };
-    let databases = DatabaseFilter { account: Some(account.id), ..DatabaseFilter::default() };
+    let sites = SiteFilter {
+        account: Some(account.id),
+        ..SiteFilter::default()
+    };
+    let databases = DatabaseFilter {
+        account: Some(account.id),
+        ..DatabaseFilter::default()
+    };
     let uses = AccountUse {
         sites: db.sites().count(&sites).await? as u32,
         databases: db.databases().count(&databases).await? as u32,
@@ -36,16 +42,37 @@ async fn show(db: &impl Db, account: undine_store::Account) -> Result<Account> {
 }
 
 /// One page of the accounts that the caller may see.
-pub async fn all(control: &Control, caller: &Caller, wish: &PageWish) -> Result<List<Account>> {
+pub async fn all(
+    control: &Control,
+    caller: &Caller,
+    wish: &PageWish,
+    name: Option<Slug>,
+) -> Result<List<Account>> {
     if let Some(own) = caller.account() {
-        return Ok(List { items: vec![get(control, caller, own).await?], next: None });
+        let own = get(control, caller, own).await?;
+        let items = Some(own).filter(|own| name.is_none_or(|name| name == own.name));
+        return Ok(List {
+            items: items.into_iter().collect(),
+            next: None,
+        });
     }
-    let page = control.store.accounts().list(&AccountFilter::default(), wish.request(false)?).await?;
+    let filter = AccountFilter {
+        name,
+        ..AccountFilter::default()
+    };
+    let page = control
+        .store
+        .accounts()
+        .list(&filter, wish.request(false)?)
+        .await?;
     let mut items = Vec::with_capacity(page.items.len());
     for account in page.items {
         items.push(show(&control.store, account).await?);
     }
-    Ok(List { items, next: page.next.map(|id| id.to_string()) })
+    Ok(List {
+        items,
+        next: page.next.map(|id| id.to_string()),
+    })
 }
 
 /// One account.
@@ -75,7 +102,10 @@ pub async fn meant(
 ) -> Result<undine_store::Account> {
     let Some(text) = named else {
         let Some(own) = caller.account() else {
-            return Err(Refusal::invalid("account", "Say whose it is to be: an account's id or name."));
+            return Err(Refusal::invalid(
+                "account",
+                "Say whose it is to be: an account's id or name.",
+            ));
         };
         return Ok(control.store.accounts().get(own).await?);
     };
@@ -83,7 +113,10 @@ pub async fn meant(
         Ok(id) => control.store.accounts().find(id).await?,
         Err(_) => match text.parse() {
             Ok(name) => {
-                let filter = AccountFilter { name: Some(name), ..AccountFilter::default() };
+                let filter = AccountFilter {
+                    name: Some(name),
+                    ..AccountFilter::default()
+                };
                 control.store.accounts().find_by(&filter).await?
             }
             Err(_) => None,
@@ -91,7 +124,9 @@ pub async fn meant(
     };
     match found {
         Some(account) if caller.sees(account.id) => Ok(account),
-        Some(account) => Err(caller.stranger(control, "account", &account.id.to_string()).await),
+        Some(account) => Err(caller
+            .stranger(control, "account", &account.id.to_string())
+            .await),
         None => Err(Refusal::not_found("account", text).field("account")),
     }
 }
@@ -112,7 +147,15 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateAccount) -> 
     let tx = control.store.begin().await?;
     tx.accounts().insert(&account).await?;
     let subject = format!("account/{}", account.id);
-    caller.did(&tx, "account.create", subject, Some(account.id), json!({"name": account.name})).await?;
+    caller
+        .did(
+            &tx,
+            "account.create",
+            subject,
+            Some(account.id),
+            json!({"name": account.name}),
+        )
+        .await?;
     tx.commit().await?;
     show(&control.store, account).await
 }
@@ -152,7 +195,15 @@ pub async fn update(
         plans::sites_change(&tx, id).await?;
     }
     let account = tx.accounts().update(&account, now_ms()).await?;
-    caller.did(&tx, "account.update", format!("account/{id}"), Some(id), json!({"plan": account.plan})).await?;
+    caller
+        .did(
+            &tx,
+            "account.update",
+            format!("account/{id}"),
+            Some(id),
+            json!({"plan": account.plan}),
+        )
+        .await?;
     tx.commit().await?;
     show(&control.store, account).await
 }
@@ -169,13 +220,29 @@ pub async fn set_suspended(
     let tx = control.store.begin().await?;
     let mut account = tx.accounts().lock(id).await?;
     expected.check("account", account.version)?;
-    account.state = if suspended { Kept::Suspended } else { Kept::Active };
+    account.state = if suspended {
+        Kept::Suspended
+    } else {
+        Kept::Active
+    };
     let account = tx.accounts().update(&account, now_ms()).await?;
     plans::sites_change(&tx, id).await?;
-    let sites = tx.sites().all(&SiteFilter { account: Some(id), ..SiteFilter::default() }).await?;
+    let sites = tx
+        .sites()
+        .all(&SiteFilter {
+            account: Some(id),
+            ..SiteFilter::default()
+        })
+        .await?;
     sites_changed(&tx, &sites).await?;
-    let action = if suspended { "account.suspend" } else { "account.unsuspend" };
-    caller.did(&tx, action, format!("account/{id}"), Some(id), json!({})).await?;
+    let action = if suspended {
+        "account.suspend"
+    } else {
+        "account.unsuspend"
+    };
+    caller
+        .did(&tx, action, format!("account/{id}"), Some(id), json!({}))
+        .await?;
     tx.commit().await?;
     show(&control.store, account).await
 }
@@ -195,15 +262,33 @@ pub async fn delete(
         return Err(Refusal::conflict(
             "in-use",
             "The account still has something",
-            format!("{} still has {} sites and {} databases.", account.name, uses.sites, uses.databases),
+            format!(
+                "{} still has {} sites and {} databases.",
+                account.name, uses.sites, uses.databases
+            ),
         )
         .remedy("Delete its sites first."));
     }
-    for token in tx.tokens().all(&TokenFilter { account: Some(id), ..TokenFilter::default() }).await? {
+    for token in tx
+        .tokens()
+        .all(&TokenFilter {
+            account: Some(id),
+            ..TokenFilter::default()
+        })
+        .await?
+    {
         tokens::forget(&tx, token.id).await?;
     }
     tx.accounts().delete(id, Some(account.version)).await?;
-    caller.did(&tx, "account.delete", format!("account/{id}"), None, json!({"name": account.name})).await?;
+    caller
+        .did(
+            &tx,
+            "account.delete",
+            format!("account/{id}"),
+            None,
+            json!({"name": account.name}),
+        )
+        .await?;
     tx.commit().await?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 use undine_api::public::{InstallApp, SiteOperation};
 use undine_model::{ReleaseId, SiteId};
-use undine_store::{Db, DatabaseFilter, ManifestChange, ReleaseState};
+use undine_store::{DatabaseFilter, Db, ManifestChange, ReleaseState};
 
 use super::caller::{Caller, Expected};
 use super::{catalogue, databases, operations, sites};
@@ -22,26 +22,39 @@ pub async fn install(
 ) -> Result<SiteOperation> {
     let site = sites::reach(control, caller, site).await?;
     expected.check("site", site.version)?;
-    let app = catalogue::kept_apps(&control.store).await?.into_iter().find(|app| app.name == wish.app);
+    let app = catalogue::kept_apps(&control.store)
+        .await?
+        .into_iter()
+        .find(|app| app.name == wish.app);
     let Some(app) = app else {
-        return Err(Refusal::invalid("app", format!("The catalogue has no `{}`.", wish.app))
-            .remedy("List the applications."));
+        return Err(
+            Refusal::invalid("app", format!("The catalogue has no `{}`.", wish.app))
+                .remedy("List the applications."),
+        );
     };
     if app.runtime != site.runtime {
         return Err(Refusal::conflict(
             "wrong-runtime",
             "The site runs something else",
-            format!("{} needs the runtime {}, the site runs {}.", app.title, app.runtime, site.runtime),
+            format!(
+                "{} needs the runtime {}, the site runs {}.",
+                app.title, app.runtime, site.runtime
+            ),
         )
         .remedy("Change the site's runtime first."));
     }
     check_answers(&app, &wish)?;
     let release: ReleaseId = new_id();
     let answers = serde_json::to_string(&wish.answers).unwrap_or_default();
-    let sealed = control.secrets.seal(&format!("answers/{release}"), answers.as_bytes());
+    let sealed = control
+        .secrets
+        .seal(&format!("answers/{release}"), answers.as_bytes());
     let tx = control.store.begin().await?;
     let account = tx.accounts().lock(site.account).await?;
-    let filter = DatabaseFilter { site: Some(site.id), ..DatabaseFilter::default() };
+    let filter = DatabaseFilter {
+        site: Some(site.id),
+        ..DatabaseFilter::default()
+    };
     let mut manifest_version = None;
     if app.database && tx.databases().find_by(&filter).await?.is_none() {
         databases::within_plan(&tx, &account).await?;
@@ -83,7 +96,15 @@ pub async fn install(
     )
     .await?;
     let data = json!({"domain": site.domain, "app": wish.app});
-    caller.did(&tx, "app.install", format!("site/{}", site.id), Some(site.account), data).await?;
+    caller
+        .did(
+            &tx,
+            "app.install",
+            format!("site/{}", site.id),
+            Some(site.account),
+            data,
+        )
+        .await?;
     let shown = SiteOperation {
         site: sites::show(&tx, site).await?,
         operation: operations::show(&tx, operation).await?,
@@ -95,7 +116,11 @@ pub async fn install(
 
 fn check_answers(app: &undine_manifest::app::App, wish: &InstallApp) -> Result<()> {
     for (name, question) in &app.questions {
-        if wish.answers.get(name).is_none_or(|answer| answer.trim().is_empty()) {
+        if wish
+            .answers
+            .get(name)
+            .is_none_or(|answer| answer.trim().is_empty())
+        {
             return Err(Refusal::invalid(
                 &format!("answers.{name}"),
                 format!("{} asks: {question}", app.title),
@@ -110,7 +135,10 @@ fn check_answers(app: &undine_manifest::app::App, wish: &InstallApp) -> Result<(
             ));
         }
         if answer.len() > 1_000 || answer.chars().any(char::is_control) {
-            return Err(Refusal::invalid(&format!("answers.{name}"), "An answer is one line of up to 1,000 characters."));
+            return Err(Refusal::invalid(
+                &format!("answers.{name}"),
+                "An answer is one line of up to 1,000 characters.",
+            ));
         }
     }
     Ok(())

@@ -32,7 +32,11 @@ impl Caller {
         match self.token.role {
             Role::Provider => None,
             // A token without its account reaches nothing at all.
-            Role::AccountOwner => Some(self.token.account.unwrap_or_else(|| AccountId::from_uuid(Uuid::nil()))),
+            Role::AccountOwner => Some(
+                self.token
+                    .account
+                    .unwrap_or_else(|| AccountId::from_uuid(Uuid::nil())),
+            ),
         }
     }
 
@@ -58,7 +62,14 @@ impl Caller {
     }
 
     /// An audit row about what it did.
-    fn row(&self, action: &str, subject: String, account: Option<AccountId>, outcome: &str, data: Json) -> Audit {
+    fn row(
+        &self,
+        action: &str,
+        subject: String,
+        account: Option<AccountId>,
+        outcome: &str,
+        data: Json,
+    ) -> Audit {
         Audit {
             id: new_id(),
             version: 1,
@@ -84,7 +95,10 @@ impl Caller {
         account: Option<AccountId>,
         data: Json,
     ) -> Result<()> {
-        Ok(tx.audit().insert(&self.row(action, subject, account, "ok", data)).await?)
+        Ok(tx
+            .audit()
+            .insert(&self.row(action, subject, account, "ok", data))
+            .await?)
     }
 
     /// Refuses what belongs to another account as if it were not there, and writes that down.

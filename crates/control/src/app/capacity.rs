@@ -22,14 +22,23 @@ pub async fn capacity(control: &Control) -> Result<Capacity> {
         let Some(candidate) = candidate(&control.cluster, store, &node, &node.name).await? else {
             continue;
         };
-        let filter = ServerFilter { node: Some(node.id), ..ServerFilter::default() };
+        let filter = ServerFilter {
+            node: Some(node.id),
+            ..ServerFilter::default()
+        };
         nodes.push(NodeCapacity {
             node: node.id,
             name: node.name,
             state: node.state,
             total: candidate.total,
             free: candidate.free(),
-            servers: store.servers().all(&filter).await?.iter().map(|server| server.id).collect(),
+            servers: store
+                .servers()
+                .all(&filter)
+                .await?
+                .iter()
+                .map(|server| server.id)
+                .collect(),
         });
         if node.state == NodeState::Ready {
             candidates.push(candidate);

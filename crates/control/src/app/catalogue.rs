@@ -12,6 +12,7 @@ use undine_manifest::load::{self, Files};
 use undine_model::{Bytes, Slug};
 use undine_store::{Db, ImageFilter, ProfileFilter, ServerFilter, Store};
 
+use super::caller::{Caller, Expected};
 use super::paging::{PageWish, list};
 use crate::blobs::Blobs;
 use crate::clock::{new_id, now_ms, sha256};
@@ -31,7 +32,11 @@ fn show_profile(kept: undine_store::Profile) -> Option<Profile> {
         vcpus: profile.vcpus,
         cpu: profile.cpu,
         disk: profile.disk,
-        runtimes: profile.runtimes.iter().map(|(name, r)| (name.to_string(), r.title.clone())).collect(),
+        runtimes: profile
+            .runtimes
+            .iter()
+            .map(|(name, r)| (name.to_string(), r.title.clone()))
+            .collect(),
         hash: kept.hash,
         created_at: kept.created_at,
         version: kept.version,
@@ -40,30 +45,91 @@ fn show_profile(kept: undine_store::Profile) -> Option<Profile> {
 
 /// One page of the profiles.
 pub async fn profiles(control: &Control, wish: &PageWish) -> Result<List<Profile>> {
-    let page = control.store.profiles().list(&ProfileFilter::default(), wish.request(false)?).await?;
+    let page = control
+        .store
+        .profiles()
+        .list(&ProfileFilter::default(), wish.request(false)?)
+        .await?;
     let next = page.next.map(|id| id.to_string());
-    Ok(List { items: page.items.into_iter().filter_map(show_profile).collect(), next })
+    Ok(List {
+        items: page.items.into_iter().filter_map(show_profile).collect(),
+        next,
+    })
 }
 
 /// One profile.
 pub async fn profile(control: &Control, name: &Slug) -> Result<Profile> {
-    let filter = ProfileFilter { name: Some(name.clone()) };
+    let filter = ProfileFilter {
+        name: Some(name.clone()),
+    };
     let kept = control.store.profiles().find_by(&filter).await?;
-    kept.and_then(show_profile).ok_or_else(|| Refusal::not_found("profile", name.as_str()))
+    kept.and_then(show_profile)
+        .ok_or_else(|| Refusal::not_found("profile", name.as_str()))
+}
+
+/// Puts a profile in, or renews it.
+pub async fn update_profile(
+    control: &Control,
+    caller: &Caller,
+    name: &Slug,
+    expected: Expected,
+    wish: undine_manifest::Profile,
+) -> Result<Profile> {
+    if wish.name != *name {
+        return Err(Refusal::invalid(
+            "name",
+            format!("The path says {name}, the body {}.", wish.name),
+        ));
+    }
+    let filter = ProfileFilter {
+        name: Some(name.clone()),
+    };
+    let tx = control.store.begin().await?;
+    if let Some(kept) = tx.profiles().find_by(&filter).await? {
+        expected.check("profile", kept.version)?;
+    }
+    put_profile(&tx, &wish).await?;
+    caller
+        .did(
+            &tx,
+            "profile.put",
+            format!("profile/{name}"),
+            None,
+            json!({}),
+        )
+        .await?;
+    tx.commit().await?;
+    profile(control, name).await
 }
 
 /// One page of the images.
 pub async fn images(control: &Control, wish: &PageWish) -> Result<List<Image>> {
-    let servers = control.store.servers().all(&ServerFilter::default()).await?;
-    let page = control.store.images().list(&ImageFilter::default(), wish.request(false)?).await?;
+    let servers = control
+        .store
+        .servers()
+        .all(&ServerFilter::default())
+        .await?;
+    let page = control
+        .store
+        .images()
+        .list(&ImageFilter::default(), wish.request(false)?)
+        .await?;
     Ok(list(page, |image| {
         let manifest: Option<ImageManifest> = serde_json::from_value(image.manifest).ok();
-        let files = manifest.as_ref().map(|m| [&m.files.root, &m.files.kernel, &m.files.initrd]);
+        let files = manifest
+            .as_ref()
+            .map(|m| [&m.files.root, &m.files.kernel, &m.files.initrd]);
         Image {
             size: Bytes(files.map_or(0, |files| files.iter().map(|file| file.size).sum())),
-            release: manifest.as_ref().map(|m| m.release.clone()).unwrap_or_default(),
+            release: manifest
+                .as_ref()
+                .map(|m| m.release.clone())
+                .unwrap_or_default(),
             packages: manifest.as_ref().map_or(0, |m| m.packages.len() as u32),
-            servers: servers.iter().filter(|s| s.image_hash.as_ref() == Some(&image.hash)).count() as u32,
+            servers: servers
+                .iter()
+                .filter(|s| s.image_hash.as_ref() == Some(&image.hash))
+                .count() as u32,
             hash: image.hash,
             name: image.name,
             created_at: image.created_at,
@@ -103,11 +169,16 @@ pub async fn import_profiles(store: &Store, folder: &Path) -> anyhow::Result<Vec
     Ok(names)
 }
 
-async fn put_profile(store: &Store, profile: &undine_manifest::Profile) -> anyhow::Result<()> {
+async fn put_profile(
+    store: &impl Db,
+    profile: &undine_manifest::Profile,
+) -> undine_store::Result<()> {
     let definition = json!(profile);
     let hash = sha256(definition.to_string());
     let now = now_ms();
-    let filter = ProfileFilter { name: Some(profile.name.clone()) };
+    let filter = ProfileFilter {
+        name: Some(profile.name.clone()),
+    };
     match store.profiles().find_by(&filter).await? {
         Some(kept) if kept.hash == hash => {}
         Some(mut kept) => {
@@ -134,8 +205,11 @@ async fn put_profile(store: &Store, profile: &undine_manifest::Profile) -> anyho
 /// Takes in every application of a folder; tells their names.
 pub async fn import_apps(store: &Store, folder: &Path) -> anyhow::Result<Vec<String>> {
     let apps = load::apps(&read_files(folder)?)?;
-    let mut kept: BTreeMap<Slug, _> =
-        kept_apps(store).await?.into_iter().map(|app| (app.name.clone(), app)).collect();
+    let mut kept: BTreeMap<Slug, _> = kept_apps(store)
+        .await?
+        .into_iter()
+        .map(|app| (app.name.clone(), app))
+        .collect();
     let names = apps.iter().map(|app| app.name.to_string()).collect();
     kept.extend(apps.into_iter().map(|app| (app.name.clone(), app)));
     let all: Vec<_> = kept.into_values().collect();
@@ -150,10 +224,17 @@ pub async fn import_image(store: &Store, blobs: &Blobs, folder: &Path) -> anyhow
         std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
     let manifest: ImageManifest =
         serde_json::from_slice(&text).with_context(|| format!("{} is no image", path.display()))?;
-    for file in [&manifest.files.root, &manifest.files.kernel, &manifest.files.initrd] {
+    for file in [
+        &manifest.files.root,
+        &manifest.files.kernel,
+        &manifest.files.initrd,
+    ] {
         blobs.import(&folder.join(&file.file), &file.sha256).await?;
     }
-    let filter = ImageFilter { hash: Some(manifest.hash.clone()), ..ImageFilter::default() };
+    let filter = ImageFilter {
+        hash: Some(manifest.hash.clone()),
+        ..ImageFilter::default()
+    };
     if store.images().find_by(&filter).await?.is_none() {
         let now = now_ms();
         let image = undine_store::Image {
@@ -183,7 +264,11 @@ fn read_files(folder: &Path) -> anyhow::Result<Files> {
             if path.is_dir() {
                 folders.push(path);
             } else if let Ok(text) = std::fs::read_to_string(&path) {
-                let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
+                let name = path
+                    .strip_prefix(folder)
+                    .unwrap_or(&path)
+                    .to_string_lossy()
+                    .into_owned();
                 files.insert(name, text);
             }
         }

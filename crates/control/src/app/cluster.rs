@@ -6,9 +6,7 @@ use undine_api::public::{
     CreateJoinToken, Edge, Instance, JoinRole, JoinToken, List, NewJoinToken,
 };
 use undine_model::Slug;
-use undine_store::{
-    Db, EdgeFilter, InstanceFilter, JoinTokenFilter, JoinTokenId, Joiner, Store,
-};
+use undine_store::{Db, EdgeFilter, InstanceFilter, JoinTokenFilter, JoinTokenId, Joiner, Store};
 
 use super::caller::{Caller, Expected};
 use super::paging::{PageWish, list};
@@ -19,7 +17,11 @@ use crate::routes::INSTANCE_SILENT_MS;
 
 /// One page of the edges.
 pub async fn edges(control: &Control, wish: &PageWish) -> Result<List<Edge>> {
-    let page = control.store.edges().list(&EdgeFilter::default(), wish.request(false)?).await?;
+    let page = control
+        .store
+        .edges()
+        .list(&EdgeFilter::default(), wish.request(false)?)
+        .await?;
     Ok(list(page, |edge| Edge {
         id: edge.id,
         name: edge.name,
@@ -34,8 +36,11 @@ pub async fn edges(control: &Control, wish: &PageWish) -> Result<List<Edge>> {
 /// One page of control's instances.
 pub async fn instances(control: &Control, wish: &PageWish) -> Result<List<Instance>> {
     let alive_since = now_ms() - INSTANCE_SILENT_MS;
-    let page =
-        control.store.instances().list(&InstanceFilter::default(), wish.request(false)?).await?;
+    let page = control
+        .store
+        .instances()
+        .list(&InstanceFilter::default(), wish.request(false)?)
+        .await?;
     Ok(list(page, |instance| Instance {
         alive: instance.heartbeat_at > alive_since,
         this: instance.id == control.id,
@@ -53,10 +58,22 @@ pub async fn addresses(store: &Store) -> Result<Instances> {
     let mut instances = store.instances().all(&InstanceFilter::default()).await?;
     instances.sort_by_key(|instance| std::cmp::Reverse(instance.heartbeat_at));
     let alive_since = now_ms() - INSTANCE_SILENT_MS;
-    let alive: Vec<_> = instances.iter().filter(|i| i.heartbeat_at > alive_since).collect();
+    let alive: Vec<_> = instances
+        .iter()
+        .filter(|i| i.heartbeat_at > alive_since)
+        .collect();
     // After a pause of the whole cluster nobody is alive yet: then all are worth a try.
-    let some = if alive.is_empty() { instances.iter().collect() } else { alive };
-    Ok(Instances { addresses: some.iter().filter_map(|i| i.internal_url.parse().ok()).collect() })
+    let some = if alive.is_empty() {
+        instances.iter().collect()
+    } else {
+        alive
+    };
+    Ok(Instances {
+        addresses: some
+            .iter()
+            .filter_map(|i| i.internal_url.parse().ok())
+            .collect(),
+    })
 }
 
 fn show(token: undine_store::JoinToken) -> JoinToken {
@@ -77,8 +94,11 @@ fn show(token: undine_store::JoinToken) -> JoinToken {
 
 /// One page of the join tokens.
 pub async fn join_tokens(control: &Control, wish: &PageWish) -> Result<List<JoinToken>> {
-    let page =
-        control.store.join_tokens().list(&JoinTokenFilter::default(), wish.request(false)?).await?;
+    let page = control
+        .store
+        .join_tokens()
+        .list(&JoinTokenFilter::default(), wish.request(false)?)
+        .await?;
     Ok(list(page, show))
 }
 
@@ -94,7 +114,10 @@ pub fn fresh_join_token(
 ) -> Result<(undine_store::JoinToken, String)> {
     let ttl_s = ttl_s.unwrap_or(USUAL_TTL_S);
     if !(1..=LONGEST_TTL_S).contains(&ttl_s) {
-        return Err(Refusal::invalid("ttl_s", "A join token lasts 1 second to one week."));
+        return Err(Refusal::invalid(
+            "ttl_s",
+            "A join token lasts 1 second to one week.",
+        ));
     }
     if kind == Joiner::Control && store.kind() == "sqlite" {
         return Err(Refusal::conflict(
@@ -124,10 +147,21 @@ pub fn fresh_join_token(
 
 /// What to paste: where control is, how to know it, and the secret.
 pub async fn join_token_text(store: &Store, ca: &str, secret: String) -> Result<String> {
-    let ca_fingerprint = undine_link::JoinToken::fingerprint(ca)
-        .ok_or_else(|| Refusal::of(500, "internal", "Control failed", "The cluster's CA is damaged."))?;
+    let ca_fingerprint = undine_link::JoinToken::fingerprint(ca).ok_or_else(|| {
+        Refusal::of(
+            500,
+            "internal",
+            "Control failed",
+            "The cluster's CA is damaged.",
+        )
+    })?;
     let addresses = addresses(store).await?.addresses;
-    Ok(undine_link::JoinToken { addresses, ca_fingerprint, secret }.to_string())
+    Ok(undine_link::JoinToken {
+        addresses,
+        ca_fingerprint,
+        secret,
+    }
+    .to_string())
 }
 
 /// Makes a join token.
@@ -142,14 +176,24 @@ pub async fn create_join_token(
         JoinRole::Control => Joiner::Control,
     };
     let (token, secret) = fresh_join_token(&control.store, kind, wish.name, wish.ttl_s)?;
-    let text =
-        join_token_text(&control.store, control.authority.certificate_pem(), secret).await?;
+    let text = join_token_text(&control.store, control.authority.certificate_pem(), secret).await?;
     let tx = control.store.begin().await?;
     tx.join_tokens().insert(&token).await?;
     let subject = format!("join_token/{}", token.id);
-    caller.did(&tx, "join_token.create", subject, None, json!({"role": kind})).await?;
+    caller
+        .did(
+            &tx,
+            "join_token.create",
+            subject,
+            None,
+            json!({"role": kind}),
+        )
+        .await?;
     tx.commit().await?;
-    Ok(NewJoinToken { join_token: show(token), token: text })
+    Ok(NewJoinToken {
+        join_token: show(token),
+        token: text,
+    })
 }
 
 /// One join token, without its secret.
@@ -168,7 +212,15 @@ pub async fn delete_join_token(
     let token = tx.join_tokens().lock(id).await?;
     expected.check("join token", token.version)?;
     tx.join_tokens().delete(id, Some(token.version)).await?;
-    caller.did(&tx, "join_token.delete", format!("join_token/{id}"), None, json!({})).await?;
+    caller
+        .did(
+            &tx,
+            "join_token.delete",
+            format!("join_token/{id}"),
+            None,
+            json!({}),
+        )
+        .await?;
     tx.commit().await?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 use undine_api::public::{CreateDatabase, Database, DatabaseOperation, List};
 use undine_model::{DatabaseId, SiteId};
-use undine_store::{Db, DatabaseFilter, ManifestChange, Tx};
+use undine_store::{DatabaseFilter, Db, ManifestChange, Tx};
 
 use super::caller::{Caller, Expected};
 use super::paging::{PageWish, list};
@@ -38,8 +38,19 @@ pub async fn all(
     if let Some(site) = site {
         sites::reach(control, caller, site).await?;
     }
-    let filter = DatabaseFilter { account: caller.account(), site, ..DatabaseFilter::default() };
-    Ok(list(control.store.databases().list(&filter, wish.request(false)?).await?, show))
+    let filter = DatabaseFilter {
+        account: caller.account(),
+        site,
+        ..DatabaseFilter::default()
+    };
+    Ok(list(
+        control
+            .store
+            .databases()
+            .list(&filter, wish.request(false)?)
+            .await?,
+        show,
+    ))
 }
 
 async fn reach(
@@ -62,11 +73,16 @@ pub async fn get(control: &Control, caller: &Caller, id: DatabaseId) -> Result<D
 fn check_name(name: &str) -> Result<()> {
     let good = (1..=32).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if good {
         return Ok(());
     }
-    Err(Refusal::invalid("name", "A database's name has 1 to 32 of a-z, 0-9 and `_`, and starts with a letter."))
+    Err(Refusal::invalid(
+        "name",
+        "A database's name has 1 to 32 of a-z, 0-9 and `_`, and starts with a letter.",
+    ))
 }
 
 /// A record for a new database of a site, and its password. The server knows it with the site's
@@ -90,7 +106,9 @@ pub fn fresh(
         site: site.id,
         username: full.clone(),
         name: full,
-        encrypted_password: control.secrets.seal(&format!("database/{id}"), password.as_bytes()),
+        encrypted_password: control
+            .secrets
+            .seal(&format!("database/{id}"), password.as_bytes()),
     };
     (database, password)
 }
@@ -99,7 +117,10 @@ pub fn fresh(
 pub async fn within_plan(tx: &Tx, account: &undine_store::Account) -> Result<()> {
     let plan = tx.plans().get(account.plan).await?;
     let most = limits_of(&plan).databases;
-    let filter = DatabaseFilter { account: Some(account.id), ..DatabaseFilter::default() };
+    let filter = DatabaseFilter {
+        account: Some(account.id),
+        ..DatabaseFilter::default()
+    };
     let have = tx.databases().count(&filter).await?;
     if have < u64::from(most) {
         return Ok(());
@@ -107,7 +128,10 @@ pub async fn within_plan(tx: &Tx, account: &undine_store::Account) -> Result<()>
     Err(Refusal::conflict(
         "plan-exceeded",
         "The plan allows no more",
-        format!("{} has {have} of the {most} databases that the plan {} allows.", account.name, plan.name),
+        format!(
+            "{} has {have} of the {most} databases that the plan {} allows.",
+            account.name, plan.name
+        ),
     )
     .remedy("Delete a database, or move the account to a larger plan."))
 }
@@ -142,11 +166,17 @@ pub async fn create(
     let operation = operate(&tx, caller, "database.create", &database).await?;
     let data = json!({"name": database.name});
     let subject = format!("database/{}", database.id);
-    caller.did(&tx, "database.create", subject, Some(site.account), data).await?;
+    caller
+        .did(&tx, "database.create", subject, Some(site.account), data)
+        .await?;
     let operation = operations::show(&tx, operation).await?;
     tx.commit().await?;
     wake(control);
-    Ok(DatabaseOperation { database: show(database), password: Some(password), operation })
+    Ok(DatabaseOperation {
+        database: show(database),
+        password: Some(password),
+        operation,
+    })
 }
 
 async fn operate(
@@ -192,9 +222,21 @@ pub async fn delete(
     let database = tx.databases().update(&database, now_ms()).await?;
     let operation = operate(&tx, caller, "database.delete", &database).await?;
     let data = json!({"name": database.name});
-    caller.did(&tx, "database.delete", format!("database/{id}"), Some(database.account), data).await?;
+    caller
+        .did(
+            &tx,
+            "database.delete",
+            format!("database/{id}"),
+            Some(database.account),
+            data,
+        )
+        .await?;
     let operation = operations::show(&tx, operation).await?;
     tx.commit().await?;
     wake(control);
-    Ok(DatabaseOperation { database: show(database), password: None, operation })
+    Ok(DatabaseOperation {
+        database: show(database),
+        password: None,
+        operation,
+    })
 }

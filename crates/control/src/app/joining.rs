@@ -22,17 +22,24 @@ pub async fn join(control: &Control, wish: JoinRequest) -> Result<JoinAnswer> {
     let kind = joiner(wish.role)?;
     right_token(control, &secret, kind, &wish).await?;
     if wish.role == Role::Node && wish.guard_csr.is_none() {
-        return Err(Refusal::invalid("guard_csr", "A node sends a certificate request for its guard too."));
+        return Err(Refusal::invalid(
+            "guard_csr",
+            "A node sends a certificate request for its guard too.",
+        ));
     }
     let id = new_id::<undine_model::id::kind::Node>().to_string();
     let certificate = issue(control, &wish.csr, "csr", wish.role, &id)?;
     let guard_certificate = match &wish.guard_csr {
-        Some(csr) if wish.role == Role::Node => Some(issue(control, csr, "guard_csr", Role::Guard, &id)?),
+        Some(csr) if wish.role == Role::Node => {
+            Some(issue(control, csr, "guard_csr", Role::Guard, &id)?)
+        }
         _ => None,
     };
     // Token and record in one transaction: a refused name leaves the token unused.
     let tx = control.store.begin().await?;
-    tx.join_tokens().consume(&secret, kind, &wish.name, &id, now_ms()).await?;
+    tx.join_tokens()
+        .consume(&secret, kind, &wish.name, &id, now_ms())
+        .await?;
     let event = insert(&tx, &wish, &id).await?;
     tx.events().announce(vec![event]).await?;
     if wish.role == Role::Control {
@@ -58,7 +65,10 @@ fn joiner(role: Role) -> Result<Joiner> {
         Role::Control => Ok(Joiner::Control),
         Role::Node => Ok(Joiner::Node),
         Role::Edge => Ok(Joiner::Edge),
-        Role::Guard => Err(Refusal::invalid("role", "A guard joins together with its node.")),
+        Role::Guard => Err(Refusal::invalid(
+            "role",
+            "A guard joins together with its node.",
+        )),
     }
 }
 
@@ -69,34 +79,54 @@ async fn right_token(
     kind: Joiner,
     wish: &JoinRequest,
 ) -> Result<()> {
-    let tokens = control.store.join_tokens().all(&JoinTokenFilter::default()).await?;
-    let Some(token) = tokens.into_iter().find(|token| token.secret_sha256 == secret) else {
+    let tokens = control
+        .store
+        .join_tokens()
+        .all(&JoinTokenFilter::default())
+        .await?;
+    let Some(token) = tokens
+        .into_iter()
+        .find(|token| token.secret_sha256 == secret)
+    else {
         return Ok(());
     };
     let refuse = |kind: &str, detail: String| {
-        Err(Refusal::of(403, kind, "The join token is not accepted", detail)
-            .remedy("Make a token that fits with `undine-control token` or `undine join-token create`."))
+        Err(
+            Refusal::of(403, kind, "The join token is not accepted", detail).remedy(
+                "Make a token that fits with `undine-control token` or `undine join-token create`.",
+            ),
+        )
     };
     if token.kind != kind {
         return refuse(
             "join-token-wrong-role",
-            format!("The join token admits a program of the role {}, not {kind}.", token.kind),
+            format!(
+                "The join token admits a program of the role {}, not {kind}.",
+                token.kind
+            ),
         );
     }
     match token.name {
         Some(name) if name != wish.name => refuse(
             "join-token-wrong-name",
-            format!("The join token admits the name {name} only, not {}.", wish.name),
+            format!(
+                "The join token admits the name {name} only, not {}.",
+                wish.name
+            ),
         ),
         _ => Ok(()),
     }
 }
 
 fn issue(control: &Control, csr: &str, field: &str, role: Role, id: &str) -> Result<String> {
-    let identity = Identity { role, id: id.to_owned() };
-    control.authority.issue(csr, &identity, now_utc()).map_err(|error| {
-        Refusal::invalid(field, crate::refusal::capital(&chain(&error)))
-    })
+    let identity = Identity {
+        role,
+        id: id.to_owned(),
+    };
+    control
+        .authority
+        .issue(csr, &identity, now_utc())
+        .map_err(|error| Refusal::invalid(field, crate::refusal::capital(&chain(&error))))
 }
 
 async fn insert(tx: &Tx, wish: &JoinRequest, id: &str) -> Result<NewEvent> {
@@ -127,7 +157,12 @@ async fn insert(tx: &Tx, wish: &JoinRequest, id: &str) -> Result<NewEvent> {
             Ok(event_of("edge.joined", edge.id.uuid(), None, data))
         }
         Role::Control => {
-            let instance = instance(id.parse().map_err(bad)?, wish.name.clone(), wish.address, now);
+            let instance = instance(
+                id.parse().map_err(bad)?,
+                wish.name.clone(),
+                wish.address,
+                now,
+            );
             tx.instances().insert(&instance).await?;
             Ok(event_of("instance.joined", instance.id.uuid(), None, data))
         }
@@ -151,7 +186,9 @@ fn node(wish: &JoinRequest, id: NodeId, now: i64) -> undine_store::Node {
         certificate_expires_at: Some(now + CERTIFICATE_MS),
         inventory: json!(inventory),
         capacity: json!({}),
-        accelerator: inventory.map(|it| it.accelerator.clone()).unwrap_or_default(),
+        accelerator: inventory
+            .map(|it| it.accelerator.clone())
+            .unwrap_or_default(),
         versions: json!({}),
         last_report_at: Some(now),
     }
@@ -186,18 +223,26 @@ pub async fn renew(control: &Control, identity: &Identity, csr: &str) -> Result<
     match identity.role {
         Role::Node => {
             if let Ok(id) = identity.id.parse() {
-                control.store.nodes().modify(id, now_ms(), |node| {
-                    node.certificate_expires_at = expires;
-                    Ok(())
-                }).await?;
+                control
+                    .store
+                    .nodes()
+                    .modify(id, now_ms(), |node| {
+                        node.certificate_expires_at = expires;
+                        Ok(())
+                    })
+                    .await?;
             }
         }
         Role::Edge => {
             if let Ok(id) = identity.id.parse() {
-                control.store.edges().modify(id, now_ms(), |edge| {
-                    edge.certificate_expires_at = expires;
-                    Ok(())
-                }).await?;
+                control
+                    .store
+                    .edges()
+                    .modify(id, now_ms(), |edge| {
+                        edge.certificate_expires_at = expires;
+                        Ok(())
+                    })
+                    .await?;
             }
         }
         Role::Guard | Role::Control => {}

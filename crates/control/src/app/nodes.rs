@@ -4,7 +4,7 @@ use serde_json::json;
 use undine_api::internal::NodeUsage;
 use undine_api::public::{Committed, List, Node, NodeUse, Operation, UpdateNode};
 use undine_model::lifecycle::NodeState;
-use undine_model::{Bytes, NodeId};
+use undine_model::{Bytes, NodeId, Slug};
 use undine_store::{Db, NodeFilter, Resolution, ServerFilter};
 
 use super::caller::{Caller, Expected};
@@ -17,8 +17,16 @@ use crate::refusal::{Refusal, Result};
 
 async fn show(control: &Control, node: undine_store::Node) -> Result<Node> {
     let store = &control.store;
-    let filter = ServerFilter { node: Some(node.id), ..ServerFilter::default() };
-    let mut committed = Committed { servers: 0, memory: Bytes(0), cpu: Default::default(), disk: Bytes(0) };
+    let filter = ServerFilter {
+        node: Some(node.id),
+        ..ServerFilter::default()
+    };
+    let mut committed = Committed {
+        servers: 0,
+        memory: Bytes(0),
+        cpu: Default::default(),
+        disk: Bytes(0),
+    };
     for server in store.servers().all(&filter).await? {
         let needs = super::server_create::needs(&server);
         committed.servers += 1;
@@ -36,7 +44,10 @@ async fn show(control: &Control, node: undine_store::Node) -> Result<Node> {
         committed,
         usage: usage(control, node.id).await?,
         last_report_at: node.last_report_at,
-        lease_renewed_at: leases.iter().find(|lease| lease.node == node.id).map(|l| l.renewed_at),
+        lease_renewed_at: leases
+            .iter()
+            .find(|lease| lease.node == node.id)
+            .map(|l| l.renewed_at),
         certificate_expires_at: node.certificate_expires_at,
         created_at: node.created_at,
         version: node.version,
@@ -46,10 +57,17 @@ async fn show(control: &Control, node: undine_store::Node) -> Result<Node> {
 /// What it used when it last said so, within a minute.
 async fn usage(control: &Control, node: NodeId) -> Result<Option<NodeUsage>> {
     let now = now_ms();
-    let series =
-        control.store.metrics().read(node.uuid(), &[], now - 60_000, now + 1, Resolution::Fine).await?;
+    let series = control
+        .store
+        .metrics()
+        .read(node.uuid(), &[], now - 60_000, now + 1, Resolution::Fine)
+        .await?;
     let last = |name: &str| {
-        series.iter().find(|s| s.name == name).and_then(|s| s.points.last()).map(|point| point.value)
+        series
+            .iter()
+            .find(|s| s.name == name)
+            .and_then(|s| s.points.last())
+            .map(|point| point.value)
     };
     Ok(last("cpu").map(|cpu| NodeUsage {
         cpu,
@@ -62,13 +80,24 @@ async fn usage(control: &Control, node: NodeId) -> Result<Option<NodeUsage>> {
 }
 
 /// One page of the nodes.
-pub async fn all(control: &Control, wish: &PageWish) -> Result<List<Node>> {
-    let page = control.store.nodes().list(&NodeFilter::default(), wish.request(false)?).await?;
+pub async fn all(control: &Control, wish: &PageWish, name: Option<Slug>) -> Result<List<Node>> {
+    let filter = NodeFilter {
+        name,
+        ..NodeFilter::default()
+    };
+    let page = control
+        .store
+        .nodes()
+        .list(&filter, wish.request(false)?)
+        .await?;
     let mut items = Vec::with_capacity(page.items.len());
     for node in page.items {
         items.push(show(control, node).await?);
     }
-    Ok(List { items, next: page.next.map(|id| id.to_string()) })
+    Ok(List {
+        items,
+        next: page.next.map(|id| id.to_string()),
+    })
 }
 
 /// One node.
@@ -82,7 +111,10 @@ pub async fn named(control: &Control, text: &str) -> Result<undine_store::Node> 
         Ok(id) => control.store.nodes().find(id).await?,
         Err(_) => match text.parse() {
             Ok(name) => {
-                let filter = NodeFilter { name: Some(name), ..NodeFilter::default() };
+                let filter = NodeFilter {
+                    name: Some(name),
+                    ..NodeFilter::default()
+                };
                 control.store.nodes().find_by(&filter).await?
             }
             Err(_) => None,
@@ -104,7 +136,11 @@ pub async fn update(
     expected.check("node", node.version)?;
     node.state = match (node.state, wish.state) {
         (NodeState::Removed, _) => {
-            return Err(Refusal::conflict("removed", "The node was removed", "The node is on its way out."));
+            return Err(Refusal::conflict(
+                "removed",
+                "The node was removed",
+                "The node is on its way out.",
+            ));
         }
         // It becomes ready by itself when it is heard of.
         (NodeState::Silent, NodeUse::Ready) => NodeState::Silent,
@@ -113,7 +149,13 @@ pub async fn update(
     };
     let node = tx.nodes().update(&node, now_ms()).await?;
     caller
-        .did(&tx, "node.update", format!("node/{id}"), None, json!({"state": node.state}))
+        .did(
+            &tx,
+            "node.update",
+            format!("node/{id}"),
+            None,
+            json!({"state": node.state}),
+        )
         .await?;
     tx.commit().await?;
     show(control, node).await
@@ -129,8 +171,13 @@ pub async fn remove(
     let tx = control.store.begin().await?;
     let node = tx.nodes().lock(id).await?;
     expected.check("node", node.version)?;
-    let servers =
-        tx.servers().count(&ServerFilter { node: Some(id), ..ServerFilter::default() }).await?;
+    let servers = tx
+        .servers()
+        .count(&ServerFilter {
+            node: Some(id),
+            ..ServerFilter::default()
+        })
+        .await?;
     if servers > 0 {
         return Err(Refusal::conflict(
             "in-use",
@@ -150,7 +197,15 @@ pub async fn remove(
         },
     )
     .await?;
-    caller.did(&tx, "node.remove", format!("node/{id}"), None, json!({"name": node.name})).await?;
+    caller
+        .did(
+            &tx,
+            "node.remove",
+            format!("node/{id}"),
+            None,
+            json!({"name": node.name}),
+        )
+        .await?;
     let shown = operations::show(&tx, operation).await?;
     tx.commit().await?;
     wake(control);

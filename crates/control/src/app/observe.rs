@@ -31,7 +31,11 @@ const EVENTS: u32 = 200;
 
 /// Events after this number that the caller may see.
 pub async fn events(control: &Control, caller: &Caller, after: u64) -> Result<Vec<Event>> {
-    let events = control.store.events().after(after, caller.account(), EVENTS).await?;
+    let events = control
+        .store
+        .events()
+        .after(after, caller.account(), EVENTS)
+        .await?;
     Ok(events.into_iter().map(show_event).collect())
 }
 
@@ -53,10 +57,19 @@ pub struct MetricsWish {
 pub async fn metrics(control: &Control, caller: &Caller, wish: MetricsWish) -> Result<Metrics> {
     match wish.subject_kind {
         MetricSubject::Site => {
-            sites::reach(control, caller, undine_model::SiteId::from_uuid(wish.subject)).await?;
+            sites::reach(
+                control,
+                caller,
+                undine_model::SiteId::from_uuid(wish.subject),
+            )
+            .await?;
         }
         _ if caller.is_provider() => {}
-        _ => return Err(caller.stranger(control, "subject", &wish.subject.to_string()).await),
+        _ => {
+            return Err(caller
+                .stranger(control, "subject", &wish.subject.to_string())
+                .await);
+        }
     }
     let resolution = match wish.resolution {
         MetricResolution::TenSeconds => Resolution::Fine,
@@ -68,10 +81,17 @@ pub async fn metrics(control: &Control, caller: &Caller, wish: MetricsWish) -> R
     if from >= to || to - from > resolution.kept_ms() + 3_600_000 {
         return Err(Refusal::invalid(
             "from",
-            format!("Ask for up to {} hours at this resolution.", resolution.kept_ms() / 3_600_000),
+            format!(
+                "Ask for up to {} hours at this resolution.",
+                resolution.kept_ms() / 3_600_000
+            ),
         ));
     }
-    let series = control.store.metrics().read(wish.subject, &[], from, to, resolution).await?;
+    let series = control
+        .store
+        .metrics()
+        .read(wish.subject, &[], from, to, resolution)
+        .await?;
     Ok(Metrics {
         subject_kind: wish.subject_kind,
         subject: wish.subject.to_string(),
@@ -83,7 +103,10 @@ pub async fn metrics(control: &Control, caller: &Caller, wish: MetricsWish) -> R
                 points: series
                     .points
                     .into_iter()
-                    .map(|point| MetricPoint { at: point.at, value: point.value })
+                    .map(|point| MetricPoint {
+                        at: point.at,
+                        value: point.value,
+                    })
                     .collect(),
             })
             .collect(),
@@ -97,8 +120,16 @@ pub async fn audit(
     wish: &PageWish,
     action: Option<String>,
 ) -> Result<List<AuditRow>> {
-    let filter = AuditFilter { account: caller.account(), action, ..AuditFilter::default() };
-    let page = control.store.audit().list(&filter, wish.request(true)?).await?;
+    let filter = AuditFilter {
+        account: caller.account(),
+        action,
+        ..AuditFilter::default()
+    };
+    let page = control
+        .store
+        .audit()
+        .list(&filter, wish.request(true)?)
+        .await?;
     Ok(list(page, |row| AuditRow {
         id: row.id.to_string(),
         at: row.created_at,

@@ -1,8 +1,6 @@
 //! Operations as the API shows them.
 
-use undine_api::public::{
-    List, Operation, OperationError, OperationStep, OperationStepState,
-};
+use undine_api::public::{List, Operation, OperationError, OperationStep, OperationStepState};
 use undine_model::OperationId;
 use undine_store::{Db, OperationFilter, Step, StepState};
 use uuid::Uuid;
@@ -33,8 +31,13 @@ fn show_step(step: Step) -> OperationStep {
 
 /// An operation with its steps.
 pub async fn show(db: &impl Db, operation: undine_store::Operation) -> Result<Operation> {
-    let steps: Vec<OperationStep> =
-        db.operations().steps(operation.id).await?.into_iter().map(show_step).collect();
+    let steps: Vec<OperationStep> = db
+        .operations()
+        .steps(operation.id)
+        .await?
+        .into_iter()
+        .map(show_step)
+        .collect();
     let error = operation.error.as_deref().map(|text| {
         let (detail, remedy) = detail_of(text);
         OperationError { detail, remedy }
@@ -85,25 +88,37 @@ pub async fn all(
     let page = match subject {
         Some(subject) => control.store.operations().of(subject, request).await?,
         None => {
-            let filter =
-                OperationFilter { account: caller.account(), state, ..OperationFilter::default() };
+            let filter = OperationFilter {
+                account: caller.account(),
+                state,
+                ..OperationFilter::default()
+            };
             control.store.operations().list(&filter, request).await?
         }
     };
     let mut items = Vec::with_capacity(page.items.len());
     for operation in page.items {
-        let visible = caller.account().is_none_or(|own| operation.account == Some(own));
+        let visible = caller
+            .account()
+            .is_none_or(|own| operation.account == Some(own));
         if visible && state.is_none_or(|state| operation.state == state) {
             items.push(show(&control.store, operation).await?);
         }
     }
-    Ok(List { items, next: page.next.map(|id| id.to_string()) })
+    Ok(List {
+        items,
+        next: page.next.map(|id| id.to_string()),
+    })
 }
 
 /// One operation.
 pub async fn get(control: &Control, caller: &Caller, id: OperationId) -> Result<Operation> {
     match control.store.operations().find(id).await? {
-        Some(operation) if caller.account().is_none_or(|own| operation.account == Some(own)) => {
+        Some(operation)
+            if caller
+                .account()
+                .is_none_or(|own| operation.account == Some(own)) =>
+        {
             show(&control.store, operation).await
         }
         Some(_) => Err(caller.stranger(control, "operation", &id.to_string()).await),

@@ -30,10 +30,17 @@ impl PageWish {
         let after = match &self.cursor {
             None => None,
             Some(text) => Some(Uuid::try_parse(text).map_err(|_| {
-                Refusal::invalid("cursor", "This is no cursor; pass `next` of the page before.")
+                Refusal::invalid(
+                    "cursor",
+                    "This is no cursor; pass `next` of the page before.",
+                )
             })?),
         };
-        Ok(PageRequest { limit, after, newest_first })
+        Ok(PageRequest {
+            limit,
+            after,
+            newest_first,
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 use undine_api::public::{CreatePlan, List, Plan, PlanLimits, UpdatePlan};
 use undine_manifest::Caps;
-use undine_model::PlanId;
+use undine_model::{Bytes, PlanId};
 use undine_store::{AccountFilter, Db, ManifestChange, PlanFilter, SiteFilter, Tx};
 
 use super::caller::{Caller, Expected};
@@ -44,7 +44,10 @@ pub fn show(plan: undine_store::Plan) -> Plan {
 fn check(limits: &PlanLimits) -> Result<()> {
     let caps = &limits.site;
     let low = |field: &str, least: &str| {
-        Err(Refusal::invalid(&format!("limits.site.{field}"), format!("A site needs at least {least}.")))
+        Err(Refusal::invalid(
+            &format!("limits.site.{field}"),
+            format!("A site needs at least {least}."),
+        ))
     };
     match caps {
         _ if caps.cpu.0 < 10 => low("cpu", "10 thousandths of a CPU"),
@@ -60,7 +63,11 @@ fn check(limits: &PlanLimits) -> Result<()> {
 
 /// One page of the plans.
 pub async fn all(control: &Control, wish: &PageWish) -> Result<List<Plan>> {
-    let page = control.store.plans().list(&PlanFilter::default(), wish.request(false)?).await?;
+    let page = control
+        .store
+        .plans()
+        .list(&PlanFilter::default(), wish.request(false)?)
+        .await?;
     Ok(list(page, show))
 }
 
@@ -74,7 +81,13 @@ pub async fn named(control: &Control, text: &str) -> Result<undine_store::Plan> 
     let found = match text.parse::<PlanId>() {
         Ok(id) => control.store.plans().find(id).await?,
         Err(_) => match text.parse() {
-            Ok(name) => control.store.plans().find_by(&PlanFilter { name: Some(name) }).await?,
+            Ok(name) => {
+                control
+                    .store
+                    .plans()
+                    .find_by(&PlanFilter { name: Some(name) })
+                    .await?
+            }
             Err(_) => None,
         },
     };
@@ -95,9 +108,44 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreatePlan) -> Res
     };
     let tx = control.store.begin().await?;
     tx.plans().insert(&plan).await?;
-    caller.did(&tx, "plan.create", format!("plan/{}", plan.id), None, json!({"name": plan.name})).await?;
+    caller
+        .did(
+            &tx,
+            "plan.create",
+            format!("plan/{}", plan.id),
+            None,
+            json!({"name": plan.name}),
+        )
+        .await?;
     tx.commit().await?;
     Ok(show(plan))
+}
+
+/// The plan that every cluster begins with.
+pub async fn make_standard(store: &undine_store::Store) -> anyhow::Result<()> {
+    let limits = PlanLimits {
+        sites: 100,
+        databases: 100,
+        site: Caps {
+            cpu: undine_model::MilliCpu(1_000),
+            memory: Bytes::mib(256),
+            processes: 100,
+            io_bytes_per_s: Bytes::mib(100),
+            iops: 5_000,
+            disk: Bytes::gib(1),
+            inodes: 100_000,
+        },
+    };
+    let now = now_ms();
+    let plan = undine_store::Plan {
+        id: new_id(),
+        version: 1,
+        created_at: now,
+        updated_at: now,
+        name: "standard".parse()?,
+        limits: json!(limits),
+    };
+    Ok(store.plans().insert(&plan).await?)
 }
 
 /// Changes a plan; its sites get their new limits with the next push to their servers.
@@ -114,12 +162,25 @@ pub async fn update(
     expected.check("plan", plan.version)?;
     plan.limits = json!(wish.limits);
     let plan = tx.plans().update(&plan, now_ms()).await?;
-    for account in
-        tx.accounts().all(&AccountFilter { plan: Some(id), ..AccountFilter::default() }).await?
+    for account in tx
+        .accounts()
+        .all(&AccountFilter {
+            plan: Some(id),
+            ..AccountFilter::default()
+        })
+        .await?
     {
         sites_change(&tx, account.id).await?;
     }
-    caller.did(&tx, "plan.update", format!("plan/{id}"), None, plan.limits.clone()).await?;
+    caller
+        .did(
+            &tx,
+            "plan.update",
+            format!("plan/{id}"),
+            None,
+            plan.limits.clone(),
+        )
+        .await?;
     tx.commit().await?;
     Ok(show(plan))
 }
@@ -129,10 +190,16 @@ pub async fn sites_change(
     tx: &Tx,
     account: undine_model::AccountId,
 ) -> Result<Vec<undine_model::ServerId>> {
-    let filter = SiteFilter { account: Some(account), ..SiteFilter::default() };
+    let filter = SiteFilter {
+        account: Some(account),
+        ..SiteFilter::default()
+    };
     let mut by_server: std::collections::BTreeMap<_, Vec<ManifestChange>> = Default::default();
     for site in tx.sites().all(&filter).await? {
-        by_server.entry(site.server).or_default().push(ManifestChange::Site(site.id));
+        by_server
+            .entry(site.server)
+            .or_default()
+            .push(ManifestChange::Site(site.id));
     }
     for (server, changes) in &by_server {
         tx.manifests().changed(*server, changes).await?;
@@ -141,12 +208,25 @@ pub async fn sites_change(
 }
 
 /// Removes a plan that no account is on.
-pub async fn delete(control: &Control, caller: &Caller, id: PlanId, expected: Expected) -> Result<()> {
+pub async fn delete(
+    control: &Control,
+    caller: &Caller,
+    id: PlanId,
+    expected: Expected,
+) -> Result<()> {
     let tx = control.store.begin().await?;
     let plan = tx.plans().lock(id).await?;
     expected.check("plan", plan.version)?;
     tx.plans().delete(id, Some(plan.version)).await?;
-    caller.did(&tx, "plan.delete", format!("plan/{id}"), None, json!({"name": plan.name})).await?;
+    caller
+        .did(
+            &tx,
+            "plan.delete",
+            format!("plan/{id}"),
+            None,
+            json!({"name": plan.name}),
+        )
+        .await?;
     tx.commit().await?;
     Ok(())
 }

@@ -52,11 +52,25 @@ pub async fn all(
     wish: &PageWish,
 ) -> Result<List<Release>> {
     let site = sites::reach(control, caller, site).await?;
-    let filter = ReleaseFilter { site: Some(site.id), ..ReleaseFilter::default() };
-    let page = control.store.releases().list(&filter, wish.request(true)?).await?;
+    let filter = ReleaseFilter {
+        site: Some(site.id),
+        ..ReleaseFilter::default()
+    };
+    let page = control
+        .store
+        .releases()
+        .list(&filter, wish.request(true)?)
+        .await?;
     let live = |release: &undine_store::Release| site.current_release == Some(release.id);
     let next = page.next.map(|id| id.to_string());
-    let items = page.items.into_iter().map(|r| { let on = live(&r); show(r, on) }).collect();
+    let items = page
+        .items
+        .into_iter()
+        .map(|r| {
+            let on = live(&r);
+            show(r, on)
+        })
+        .collect();
     Ok(List { items, next })
 }
 
@@ -104,14 +118,20 @@ pub async fn upload(
 ) -> Result<ReleaseOperation> {
     let site = sites::reach(control, caller, site).await?;
     if !crate::blobs::is_hash(&announced.sha256) {
-        return Err(Refusal::invalid("sha256", "The archive's SHA-256 has 64 lower-case hexadecimal digits."));
+        return Err(Refusal::invalid(
+            "sha256",
+            "The archive's SHA-256 has 64 lower-case hexadecimal digits.",
+        ));
     }
     if announced.size == 0 || announced.size > MAX_ARCHIVE {
         return Err(Refusal::of(
             413,
             "too-large",
             "The archive's size is out of bounds",
-            format!("An archive has 1 byte to {} bytes; this one has {}.", MAX_ARCHIVE, announced.size),
+            format!(
+                "An archive has 1 byte to {} bytes; this one has {}.",
+                MAX_ARCHIVE, announced.size
+            ),
         ));
     }
     let (server, client) = sites::running_server(control, site.server).await?;
@@ -125,7 +145,9 @@ pub async fn upload(
     };
     let found = Arc::new(Mutex::new(Sha256::new()));
     let stream = hashing(body, found.clone());
-    let answer = client.upload(server.id, server.epoch, &upload, stream).await;
+    let answer = client
+        .upload(server.id, server.epoch, &upload, stream)
+        .await;
     let digest = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let outcome = judge(answer, &hex::encode(digest.finalize()), &announced);
     finish(control, caller, &site, release, announced.activate, outcome).await
@@ -138,7 +160,9 @@ fn hashing(
 ) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send + 'static {
     body.map(move |piece| {
         if let Ok(bytes) = &piece {
-            into.lock().unwrap_or_else(PoisonError::into_inner).update(bytes);
+            into.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .update(bytes);
         }
         piece
     })
@@ -149,9 +173,14 @@ fn judge(answer: Result<Answer, CallError>, found: &str, announced: &Announced) 
         Ok(Answer::Uploaded { .. }) if found == announced.sha256 => Ok(()),
         Ok(Answer::Uploaded { .. }) => Err(Refusal::invalid(
             "sha256",
-            format!("The archive has the SHA-256 {found}, not {}.", announced.sha256),
+            format!(
+                "The archive has the SHA-256 {found}, not {}.",
+                announced.sha256
+            ),
         )),
-        Ok(_) => Err(Refusal::unavailable("The server answered something else than expected.")),
+        Ok(_) => Err(Refusal::unavailable(
+            "The server answered something else than expected.",
+        )),
         Err(CallError::Refused(problem)) => Err(problem.into()),
         Err(error) => Err(error.into()),
     }
@@ -205,10 +234,15 @@ async fn finish(
     };
     let data = json!({"domain": site.domain, "sha256": release.sha256, "size": release.size});
     let subject = format!("release/{}", release.id);
-    caller.did(&tx, "release.upload", subject, Some(site.account), data).await?;
+    caller
+        .did(&tx, "release.upload", subject, Some(site.account), data)
+        .await?;
     tx.commit().await?;
     wake(control);
-    Ok(ReleaseOperation { release: show(release, false), operation })
+    Ok(ReleaseOperation {
+        release: show(release, false),
+        operation,
+    })
 }
 
 async fn operate(
@@ -245,7 +279,12 @@ pub async fn rollback(
         Some(release) => release,
         None => before(control, &site).await?,
     };
-    let release = control.store.releases().find(target).await?.filter(|r| r.site == site.id);
+    let release = control
+        .store
+        .releases()
+        .find(target)
+        .await?
+        .filter(|r| r.site == site.id);
     let Some(release) = release else {
         return Err(Refusal::not_found("release", &target.to_string()).field("release"));
     };
@@ -259,17 +298,38 @@ pub async fn rollback(
     let tx = control.store.begin().await?;
     let operation = operate(&tx, caller, "release.rollback", &site, target).await?;
     let data = json!({"domain": site.domain});
-    caller.did(&tx, "release.rollback", format!("release/{target}"), Some(site.account), data).await?;
+    caller
+        .did(
+            &tx,
+            "release.rollback",
+            format!("release/{target}"),
+            Some(site.account),
+            data,
+        )
+        .await?;
     let operation = Some(operations::show(&tx, operation).await?);
     tx.commit().await?;
     wake(control);
-    Ok(ReleaseOperation { release: show(release, site.current_release == Some(target)), operation })
+    Ok(ReleaseOperation {
+        release: show(release, site.current_release == Some(target)),
+        operation,
+    })
 }
 
 async fn before(control: &Control, site: &undine_store::Site) -> Result<ReleaseId> {
     let nothing = || {
-        Refusal::conflict("no-release", "There is no earlier release", "The site has no release before the present one.")
+        Refusal::conflict(
+            "no-release",
+            "There is no earlier release",
+            "The site has no release before the present one.",
+        )
     };
     let current = site.current_release.ok_or_else(nothing)?;
-    control.store.releases().get(current).await?.previous.ok_or_else(nothing)
+    control
+        .store
+        .releases()
+        .get(current)
+        .await?
+        .previous
+        .ok_or_else(nothing)
 }

@@ -55,53 +55,102 @@ async fn node_samples(
         }));
     };
     let usage = &report.usage;
-    add(MetricSubject::Node, id.uuid(), &[
-        ("cpu", usage.cpu),
-        ("memory_bytes", usage.memory.0 as f64),
-        ("disk_bytes", usage.disk.0 as f64),
-        ("cpu_pressure", usage.cpu_pressure),
-        ("memory_pressure", usage.memory_pressure),
-        ("io_pressure", usage.io_pressure),
-    ]);
+    add(
+        MetricSubject::Node,
+        id.uuid(),
+        &[
+            ("cpu", usage.cpu),
+            ("memory_bytes", usage.memory.0 as f64),
+            ("disk_bytes", usage.disk.0 as f64),
+            ("cpu_pressure", usage.cpu_pressure),
+            ("memory_pressure", usage.memory_pressure),
+            ("io_pressure", usage.io_pressure),
+        ],
+    );
     // A node speaks for its own servers, and a server for its own sites, and for no others.
-    let own = ServerFilter { node: Some(id), ..ServerFilter::default() };
-    let own: Vec<_> = control.store.servers().all(&own).await?.iter().map(|s| s.id).collect();
-    for server in report.servers.iter().filter(|server| own.contains(&server.server)) {
-        add(MetricSubject::Server, server.server.uuid(), &[
-            ("cpu", server.cpu),
-            ("memory_bytes", server.memory.0 as f64),
-            ("disk_read_bps", server.disk_read_bps),
-            ("disk_write_bps", server.disk_write_bps),
-            ("net_in_bps", server.net_in_bps),
-            ("net_out_bps", server.net_out_bps),
-            ("cpu_pressure", server.cpu_pressure),
-        ]);
+    let own = ServerFilter {
+        node: Some(id),
+        ..ServerFilter::default()
+    };
+    let own: Vec<_> = control
+        .store
+        .servers()
+        .all(&own)
+        .await?
+        .iter()
+        .map(|s| s.id)
+        .collect();
+    for server in report
+        .servers
+        .iter()
+        .filter(|server| own.contains(&server.server))
+    {
+        add(
+            MetricSubject::Server,
+            server.server.uuid(),
+            &[
+                ("cpu", server.cpu),
+                ("memory_bytes", server.memory.0 as f64),
+                ("disk_read_bps", server.disk_read_bps),
+                ("disk_write_bps", server.disk_write_bps),
+                ("net_in_bps", server.net_in_bps),
+                ("net_out_bps", server.net_out_bps),
+                ("cpu_pressure", server.cpu_pressure),
+            ],
+        );
     }
     if report.sites.is_empty() {
         return Ok(samples);
     }
     let mut known = std::collections::BTreeSet::new();
     for server in own {
-        let filter = SiteFilter { server: Some(server), ..SiteFilter::default() };
-        known.extend(control.store.sites().all(&filter).await?.iter().map(|site| site.id));
+        let filter = SiteFilter {
+            server: Some(server),
+            ..SiteFilter::default()
+        };
+        known.extend(
+            control
+                .store
+                .sites()
+                .all(&filter)
+                .await?
+                .iter()
+                .map(|site| site.id),
+        );
     }
-    for site in report.sites.iter().filter(|site| known.contains(&site.site)) {
-        add(MetricSubject::Site, site.site.uuid(), &[
-            ("cpu", site.cpu),
-            ("memory_bytes", site.memory.0 as f64),
-            ("disk_bytes", site.disk.0 as f64),
-            ("processes", f64::from(site.processes)),
-        ]);
+    for site in report
+        .sites
+        .iter()
+        .filter(|site| known.contains(&site.site))
+    {
+        add(
+            MetricSubject::Site,
+            site.site.uuid(),
+            &[
+                ("cpu", site.cpu),
+                ("memory_bytes", site.memory.0 as f64),
+                ("disk_bytes", site.disk.0 as f64),
+                ("processes", f64::from(site.processes)),
+            ],
+        );
     }
     Ok(samples)
 }
 
 /// How much of its node's disk each replica takes up, when that moved by more than a hundredth.
 async fn replicas(control: &Control, id: NodeId, report: &NodeReport, now: i64) -> Result<()> {
-    let filter = ReplicaFilter { node: Some(id), ..ReplicaFilter::default() };
-    let moved = |replica: &Replica, used: u64| replica.bytes.0.abs_diff(used) > replica.bytes.0 / 100;
+    let filter = ReplicaFilter {
+        node: Some(id),
+        ..ReplicaFilter::default()
+    };
+    let moved =
+        |replica: &Replica, used: u64| replica.bytes.0.abs_diff(used) > replica.bytes.0 / 100;
     for replica in control.store.replicas().all(&filter).await? {
-        let held = report.status.replicas.iter().find(|held| held.server == replica.server);
+        let held = report
+            .status
+            .replicas
+            .iter()
+            .find(|held| held.server == replica.server);
         if let Some(held) = held.filter(|held| moved(&replica, held.used.0)) {
             control
                 .store
@@ -128,7 +177,11 @@ async fn servers(control: &Control, id: NodeId, report: &NodeReport, now: i64) -
         if server.operation.is_some() || now - server.updated_at < SETTLED_MS {
             continue;
         }
-        let status = report.status.servers.iter().find(|status| status.server == server.id);
+        let status = report
+            .status
+            .servers
+            .iter()
+            .find(|status| status.server == server.id);
         let phase = status.map_or(Phase::Absent, |status| status.phase);
         if matches!(phase, Phase::Absent | Phase::Stopped | Phase::Failed) {
             let why = status.and_then(|status| status.error.clone());
@@ -144,13 +197,22 @@ async fn ended(control: &Control, server: &Server, why: Option<String>, now: i64
     if record.version != server.version {
         return Ok(());
     }
-    let Ok((state, _)) = record.state.on(ServerEvent::Ended) else { return Ok(()) };
+    let Ok((state, _)) = record.state.on(ServerEvent::Ended) else {
+        return Ok(());
+    };
     record.state = state;
     record.error = Some(why.unwrap_or_else(|| "its VM ended unasked".to_owned()));
     let record = tx.servers().update(&record, now).await?;
     server_changed(&tx, server.id).await?;
     let data = json!({"name": record.name, "error": record.error});
-    tx.events().announce(vec![event_of("server.failed", record.id.uuid(), None, data)]).await?;
+    tx.events()
+        .announce(vec![event_of(
+            "server.failed",
+            record.id.uuid(),
+            None,
+            data,
+        )])
+        .await?;
     tx.commit().await?;
     Ok(())
 }
@@ -159,7 +221,11 @@ async fn ended(control: &Control, server: &Server, why: Option<String>, now: i64
 pub async fn edge(control: &Control, id: EdgeId, report: &EdgeReport) -> Result<()> {
     let now = now_ms();
     let addresses: Vec<String> = report.addresses.iter().map(ToString::to_string).collect();
-    control.store.edges().report(id, report.version, &addresses, &report.program, now).await?;
+    control
+        .store
+        .edges()
+        .report(id, report.version, &addresses, &report.program, now)
+        .await?;
     let mut samples = Vec::new();
     for traffic in &report.sites {
         let (kind, subject) = match traffic.site {
@@ -173,7 +239,13 @@ pub async fn edge(control: &Control, id: EdgeId, report: &EdgeReport) -> Result<
             ("bytes_out", traffic.bytes_out as f64),
             ("answer_ms", mean_ms),
         ] {
-            samples.push(Sample { kind, subject, name: name.to_owned(), at: now, value });
+            samples.push(Sample {
+                kind,
+                subject,
+                name: name.to_owned(),
+                at: now,
+                value,
+            });
         }
     }
     control.store.metrics().record(&samples).await?;

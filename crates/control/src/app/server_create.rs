@@ -33,11 +33,18 @@ pub fn needs(server: &Server) -> Resources {
 
 /// Sizes that make sense.
 pub fn check_shape(memory: Bytes, vcpus: u32, cpu: MilliCpu, disk: Bytes) -> Result<()> {
-    if !(Bytes::mib(128)..=Bytes::gib(4096)).contains(&memory) || memory.0 % (1 << 20) != 0 {
-        return Err(Refusal::invalid("memory", "A server has 128 MiB to 4 TiB of memory, in whole MiB."));
+    if !(Bytes::mib(128)..=Bytes::gib(4096)).contains(&memory) || !memory.0.is_multiple_of(1 << 20)
+    {
+        return Err(Refusal::invalid(
+            "memory",
+            "A server has 128 MiB to 4 TiB of memory, in whole MiB.",
+        ));
     }
     if !(1..=256).contains(&vcpus) {
-        return Err(Refusal::invalid("vcpus", "A server has 1 to 256 virtual CPUs."));
+        return Err(Refusal::invalid(
+            "vcpus",
+            "A server has 1 to 256 virtual CPUs.",
+        ));
     }
     if !(50..=vcpus * 1000).contains(&cpu.0) {
         return Err(Refusal::invalid(
@@ -45,8 +52,11 @@ pub fn check_shape(memory: Bytes, vcpus: u32, cpu: MilliCpu, disk: Bytes) -> Res
             format!("A server with {vcpus} virtual CPUs may use 50m to {vcpus} CPUs."),
         ));
     }
-    if !(Bytes::mib(256)..=Bytes::gib(65_536)).contains(&disk) || disk.0 % (1 << 20) != 0 {
-        return Err(Refusal::invalid("disk", "A server's disk has 256 MiB to 64 TiB, in whole MiB."));
+    if !(Bytes::mib(256)..=Bytes::gib(65_536)).contains(&disk) || !disk.0.is_multiple_of(1 << 20) {
+        return Err(Refusal::invalid(
+            "disk",
+            "A server's disk has 256 MiB to 64 TiB, in whole MiB.",
+        ));
     }
     Ok(())
 }
@@ -106,7 +116,10 @@ pub async fn create(
     let tx = control.store.begin().await?;
     if let Some(taken) = tx
         .servers()
-        .find_by(&ServerFilter { name: Some(server.name.clone()), ..ServerFilter::default() })
+        .find_by(&ServerFilter {
+            name: Some(server.name.clone()),
+            ..ServerFilter::default()
+        })
         .await?
     {
         return Err(Refusal::conflict(
@@ -138,7 +151,15 @@ pub async fn create(
     server.operation = Some(operation.id);
     let server = tx.servers().update(&server, now).await?;
     let data = json!({"name": server.name, "node": server.node, "reason": server.reason});
-    caller.did(&tx, "server.create", format!("server/{}", server.id), None, data).await?;
+    caller
+        .did(
+            &tx,
+            "server.create",
+            format!("server/{}", server.id),
+            None,
+            data,
+        )
+        .await?;
     let shown = ServerOperation {
         server: show(&tx, server).await?,
         operation: operations::show(&tx, operation).await?,
@@ -149,23 +170,40 @@ pub async fn create(
 }
 
 async fn profile(control: &Control, name: &Slug) -> Result<Profile> {
-    let filter = ProfileFilter { name: Some(name.clone()) };
-    let kept = control.store.profiles().find_by(&filter).await?.ok_or_else(|| {
-        Refusal::invalid("profile", format!("There is no profile `{name}`."))
-            .remedy("List the profiles, or import one with `undine-control import`.")
-    })?;
+    let filter = ProfileFilter {
+        name: Some(name.clone()),
+    };
+    let kept = control
+        .store
+        .profiles()
+        .find_by(&filter)
+        .await?
+        .ok_or_else(|| {
+            Refusal::invalid("profile", format!("There is no profile `{name}`."))
+                .remedy("List the profiles, or import one with `undine-control import`.")
+        })?;
     serde_json::from_value(kept.definition).map_err(|error| Refusal::internal(&error))
 }
 
 /// The newest image of the name that the profile asks for.
 async fn image(control: &Control, profile: &Profile) -> Result<ImageManifest> {
-    let filter = ImageFilter { name: Some(profile.image.to_string()), ..ImageFilter::default() };
-    let newest = control.store.images().list(&filter, PageRequest::newest(1)).await?;
+    let filter = ImageFilter {
+        name: Some(profile.image.to_string()),
+        ..ImageFilter::default()
+    };
+    let newest = control
+        .store
+        .images()
+        .list(&filter, PageRequest::newest(1))
+        .await?;
     let image = newest.items.into_iter().next().ok_or_else(|| {
         Refusal::conflict(
             "no-image",
             "The image is not there",
-            format!("The profile {} runs the image {}, which was never imported.", profile.name, profile.image),
+            format!(
+                "The profile {} runs the image {}, which was never imported.",
+                profile.name, profile.image
+            ),
         )
         .remedy("Import it with `undine-control import --image DIR`.")
     })?;
@@ -191,7 +229,12 @@ fn addresses(cluster: &Cluster, index: u64) -> Result<(Ipv4Addr, Ipv6Addr, Strin
     }
     let v4 = Ipv4Addr::from(u32::from(ipv4.network()) + host as u32);
     let v6 = Ipv6Addr::from(u128::from(ipv6.network()) + u128::from(host));
-    let mac = format!("02:75:6e:{:02x}:{:02x}:{:02x}", host >> 16 & 255, host >> 8 & 255, host & 255);
+    let mac = format!(
+        "02:75:6e:{:02x}:{:02x}:{:02x}",
+        host >> 16 & 255,
+        host >> 8 & 255,
+        host & 255
+    );
     Ok((v4, v6, mac))
 }
 
@@ -211,14 +254,16 @@ fn replica(server: &Server, node: NodeId) -> Replica {
 }
 
 /// Chooses the node, holding it so that no other instance promises the same room.
-async fn place(
-    control: &Control,
-    tx: &Tx,
-    server: &Server,
-    only: Option<&Node>,
-) -> Result<Choice> {
+async fn place(control: &Control, tx: &Tx, server: &Server, only: Option<&Node>) -> Result<Choice> {
     let mut candidates = Vec::new();
-    for node in tx.nodes().all(&NodeFilter { state: Some(NodeState::Ready), ..NodeFilter::default() }).await? {
+    for node in tx
+        .nodes()
+        .all(&NodeFilter {
+            state: Some(NodeState::Ready),
+            ..NodeFilter::default()
+        })
+        .await?
+    {
         if only.is_none_or(|only| only.id == node.id) {
             let node = tx.nodes().lock(node.id).await?;
             candidates.extend(candidate(&control.cluster, tx, &node, &server.profile).await?);
@@ -244,8 +289,13 @@ pub async fn candidate(
     let Ok(inventory) = serde_json::from_value::<Inventory>(node.inventory.clone()) else {
         return Ok(None);
     };
-    let servers =
-        db.servers().all(&ServerFilter { node: Some(node.id), ..ServerFilter::default() }).await?;
+    let servers = db
+        .servers()
+        .all(&ServerFilter {
+            node: Some(node.id),
+            ..ServerFilter::default()
+        })
+        .await?;
     let mut committed = Resources::default();
     for server in &servers {
         let needs = needs(server);
@@ -262,7 +312,10 @@ pub async fn candidate(
             disk: inventory.disk,
         },
         committed,
-        alike: servers.iter().filter(|server| server.profile == *profile).count() as u32,
+        alike: servers
+            .iter()
+            .filter(|server| server.profile == *profile)
+            .count() as u32,
     }))
 }
 
@@ -273,7 +326,11 @@ pub async fn fits(control: &Control, tx: &Tx, node: NodeId, more: &Resources) ->
         return Ok(());
     };
     choose(&[candidate], more).map(drop).map_err(|lacks| {
-        Refusal::conflict("no-room", "The node has no room for that", crate::refusal::capital(&lacks))
-            .remedy("Choose less, or make a server on another node.")
+        Refusal::conflict(
+            "no-room",
+            "The node has no room for that",
+            crate::refusal::capital(&lacks),
+        )
+        .remedy("Choose less, or make a server on another node.")
     })
 }

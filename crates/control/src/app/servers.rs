@@ -17,7 +17,10 @@ use crate::routes::server_changed;
 
 /// A server as the API shows it.
 pub async fn show(db: &impl Db, server: undine_store::Server) -> Result<Server> {
-    let filter = SiteFilter { server: Some(server.id), ..SiteFilter::default() };
+    let filter = SiteFilter {
+        server: Some(server.id),
+        ..SiteFilter::default()
+    };
     Ok(Server {
         sites: db.sites().count(&filter).await? as u32,
         id: server.id,
@@ -55,13 +58,23 @@ pub async fn all(
     wish: &PageWish,
     name: Option<undine_model::Slug>,
 ) -> Result<List<Server>> {
-    let filter = ServerFilter { name, ..ServerFilter::default() };
-    let page = control.store.servers().list(&filter, wish.request(false)?).await?;
+    let filter = ServerFilter {
+        name,
+        ..ServerFilter::default()
+    };
+    let page = control
+        .store
+        .servers()
+        .list(&filter, wish.request(false)?)
+        .await?;
     let mut items = Vec::with_capacity(page.items.len());
     for server in page.items {
         items.push(show(&control.store, server).await?);
     }
-    Ok(List { items, next: page.next.map(|id| id.to_string()) })
+    Ok(List {
+        items,
+        next: page.next.map(|id| id.to_string()),
+    })
 }
 
 /// One server.
@@ -75,7 +88,10 @@ pub async fn named(control: &Control, text: &str) -> Result<undine_store::Server
         Ok(id) => control.store.servers().find(id).await?,
         Err(_) => match text.parse() {
             Ok(name) => {
-                let filter = ServerFilter { name: Some(name), ..ServerFilter::default() };
+                let filter = ServerFilter {
+                    name: Some(name),
+                    ..ServerFilter::default()
+                };
                 control.store.servers().find_by(&filter).await?
             }
             Err(_) => None,
@@ -125,7 +141,13 @@ pub async fn wish(
     let reason = format!("asked for by {}", caller.actor());
     let (server, operation) = begin(&tx, server, wish, reason).await?;
     caller
-        .did(&tx, wish.kind(), format!("server/{id}"), None, json!({"name": server.name}))
+        .did(
+            &tx,
+            wish.kind(),
+            format!("server/{id}"),
+            None,
+            json!({"name": server.name}),
+        )
         .await?;
     let shown = ServerOperation {
         server: show(&tx, server).await?,
@@ -145,7 +167,11 @@ pub async fn begin(
 ) -> Result<(undine_store::Server, undine_store::Operation)> {
     free(tx, &server, wish).await?;
     let refused = |refused: undine_model::lifecycle::Refused| {
-        Refusal::conflict("wrong-state", "Not in this state", crate::refusal::capital(&refused.to_string()))
+        Refusal::conflict(
+            "wrong-state",
+            "Not in this state",
+            crate::refusal::capital(&refused.to_string()),
+        )
     };
     let event = match wish {
         Wish::Start => ServerEvent::Start,
@@ -183,30 +209,44 @@ pub async fn begin(
 
 /// No other operation works on the server.
 async fn free(tx: &Tx, server: &undine_store::Server, wish: Wish) -> Result<()> {
-    let Some(id) = server.operation else { return Ok(()) };
-    let Some(operation) = tx.operations().find(id).await? else { return Ok(()) };
+    let Some(id) = server.operation else {
+        return Ok(());
+    };
+    let Some(operation) = tx.operations().find(id).await? else {
+        return Ok(());
+    };
     use undine_model::lifecycle::OperationState as S;
     if matches!(operation.state, S::Succeeded | S::Failed) {
         return Ok(());
     }
     // A start that waits for something, such as its node, must not stand in the way of a stop.
-    if matches!(wish, Wish::Stop | Wish::Delete) && operation.state == S::Pending && operation.retries > 0 {
+    if matches!(wish, Wish::Stop | Wish::Delete)
+        && operation.state == S::Pending
+        && operation.retries > 0
+    {
         let mut ended = operation;
         ended.state = S::Failed;
-        ended.error = Some(json!({"detail": "Given up for a newer wish.", "remedy": ""}).to_string());
+        ended.error =
+            Some(json!({"detail": "Given up for a newer wish.", "remedy": ""}).to_string());
         tx.operations().update(&ended, now_ms()).await?;
         return Ok(());
     }
     Err(Refusal::conflict(
         "busy",
         "Another operation works on the server",
-        format!("The operation {} ({id}) works on {} now.", operation.kind, server.name),
+        format!(
+            "The operation {} ({id}) works on {} now.",
+            operation.kind, server.name
+        ),
     )
     .remedy("Wait for it to end, then try again."))
 }
 
 async fn no_sites(tx: &Tx, server: &undine_store::Server) -> Result<()> {
-    let filter = SiteFilter { server: Some(server.id), ..SiteFilter::default() };
+    let filter = SiteFilter {
+        server: Some(server.id),
+        ..SiteFilter::default()
+    };
     match tx.sites().count(&filter).await? {
         0 => Ok(()),
         sites => Err(Refusal::conflict(
@@ -247,7 +287,13 @@ pub async fn update(
     }
     let server = tx.servers().update(&server, now_ms()).await?;
     caller
-        .did(&tx, "server.update", format!("server/{id}"), None, json!({"name": server.name}))
+        .did(
+            &tx,
+            "server.update",
+            format!("server/{id}"),
+            None,
+            json!({"name": server.name}),
+        )
         .await?;
     let shown = show(&tx, server).await?;
     tx.commit().await?;

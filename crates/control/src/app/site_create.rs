@@ -60,7 +60,10 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateSite) -> Res
     has_room(control, &tx, &server, &account).await?;
     free_names(&tx, &site.domain, &wish.aliases).await?;
     tx.sites().create(&site, &wish.aliases).await?;
-    let version = tx.manifests().changed(server.id, &[ManifestChange::Site(site.id)]).await?;
+    let version = tx
+        .manifests()
+        .changed(server.id, &[ManifestChange::Site(site.id)])
+        .await?;
     let operation = start(
         &tx,
         NewOperation {
@@ -73,7 +76,15 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateSite) -> Res
     )
     .await?;
     let data = json!({"domain": site.domain, "server": server.id});
-    caller.did(&tx, "site.create", format!("site/{}", site.id), Some(account.id), data).await?;
+    caller
+        .did(
+            &tx,
+            "site.create",
+            format!("site/{}", site.id),
+            Some(account.id),
+            data,
+        )
+        .await?;
     let shown = SiteOperation {
         site: sites::show(&tx, site).await?,
         operation: operations::show(&tx, operation).await?,
@@ -86,14 +97,20 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateSite) -> Res
 /// Names that can be had, apart from being taken.
 pub fn check_names(control: &Control, domain: &DomainName, aliases: &[DomainName]) -> Result<()> {
     if aliases.len() > MOST_ALIASES {
-        return Err(Refusal::invalid("aliases", format!("A site has at most {MOST_ALIASES} aliases.")));
+        return Err(Refusal::invalid(
+            "aliases",
+            format!("A site has at most {MOST_ALIASES} aliases."),
+        ));
     }
     let panel = control.cluster.panel_host();
     for (field, name) in
         std::iter::once(("domain", domain)).chain(aliases.iter().map(|alias| ("aliases", alias)))
     {
         if name.as_str() == panel {
-            return Err(Refusal::invalid(field, format!("{name} is the panel of this cluster.")));
+            return Err(Refusal::invalid(
+                field,
+                format!("{name} is the panel of this cluster."),
+            ));
         }
     }
     Ok(())
@@ -104,7 +121,10 @@ pub fn check_settings(settings: &SiteSettings) -> Result<()> {
     let bad = |field: &str, why: &str| Err(Refusal::invalid(&format!("settings.{field}"), why));
     let root = &settings.document_root;
     if root.len() > 200 || root.starts_with('/') || root.split('/').any(|part| part == "..") {
-        return bad("document_root", "It is a folder below the release, such as `public`.");
+        return bad(
+            "document_root",
+            "It is a folder below the release, such as `public`.",
+        );
     }
     let plain = |text: &str| text.len() <= 4_096 && !text.chars().any(char::is_control);
     if settings.php.len() > 100 || !settings.php.iter().all(|(k, v)| plain(k) && plain(v)) {
@@ -113,13 +133,24 @@ pub fn check_settings(settings: &SiteSettings) -> Result<()> {
     if settings.env.len() > 100 || !settings.env.iter().all(|(k, v)| plain(k) && plain(v)) {
         return bad("env", "Up to 100 variables on one line each.");
     }
-    let target = |url: &str| url.starts_with('/') || url.starts_with("https://") || url.starts_with("http://");
+    let target = |url: &str| {
+        url.starts_with('/') || url.starts_with("https://") || url.starts_with("http://")
+    };
     if settings.redirects.len() > 500
-        || !settings.redirects.iter().all(|(k, v)| k.starts_with('/') && plain(k) && plain(v) && target(v))
+        || !settings
+            .redirects
+            .iter()
+            .all(|(k, v)| k.starts_with('/') && plain(k) && plain(v) && target(v))
     {
-        return bad("redirects", "Up to 500 of a path to a path or an http(s) URL.");
+        return bad(
+            "redirects",
+            "Up to 500 of a path to a path or an http(s) URL.",
+        );
     }
-    if settings.max_upload.is_some_and(|most| most > Bytes::gib(16)) {
+    if settings
+        .max_upload
+        .is_some_and(|most| most > Bytes::gib(16))
+    {
         return bad("max_upload", "At most 16 GiB.");
     }
     Ok(())
@@ -141,12 +172,21 @@ async fn choose_server(control: &Control, wish: &CreateSite) -> Result<Server> {
         return Ok(server);
     }
     let mut best: Option<(u64, Server)> = None;
-    let up = ServerFilter { state: Some(ServerState::Running), ..ServerFilter::default() };
+    let up = ServerFilter {
+        state: Some(ServerState::Running),
+        ..ServerFilter::default()
+    };
     for server in control.store.servers().all(&up).await? {
-        if check_runtime(control, &server, &wish.runtime).await.is_err() {
+        if check_runtime(control, &server, &wish.runtime)
+            .await
+            .is_err()
+        {
             continue;
         }
-        let filter = SiteFilter { server: Some(server.id), ..SiteFilter::default() };
+        let filter = SiteFilter {
+            server: Some(server.id),
+            ..SiteFilter::default()
+        };
         let sites = control.store.sites().count(&filter).await?;
         if best.as_ref().is_none_or(|(fewest, _)| sites < *fewest) {
             best = Some((sites, server));
@@ -167,14 +207,20 @@ async fn choose_server(control: &Control, wish: &CreateSite) -> Result<Server> {
 pub async fn check_runtime(control: &Control, server: &Server, runtime: &Slug) -> Result<()> {
     let profile = crate::manifests::profile_of(control, server)
         .await
-        .map_err(|trouble| Refusal::conflict("no-profile", "The profile is gone", trouble.to_string()))?;
+        .map_err(|trouble| {
+            Refusal::conflict("no-profile", "The profile is gone", trouble.to_string())
+        })?;
     if profile.runtimes.contains_key(runtime) {
         return Ok(());
     }
     let known: Vec<String> = profile.runtimes.keys().map(ToString::to_string).collect();
     Err(Refusal::invalid(
         "runtime",
-        format!("The server {} runs {}, not `{runtime}`.", server.name, known.join(", ")),
+        format!(
+            "The server {} runs {}, not `{runtime}`.",
+            server.name,
+            known.join(", ")
+        ),
     )
     .remedy("Choose one of these, or a server with another profile."))
 }
@@ -182,7 +228,10 @@ pub async fn check_runtime(control: &Control, server: &Server, runtime: &Slug) -
 async fn within_plan(tx: &Tx, account: &Account) -> Result<()> {
     let plan = tx.plans().get(account.plan).await?;
     let limits = limits_of(&plan);
-    let filter = SiteFilter { account: Some(account.id), ..SiteFilter::default() };
+    let filter = SiteFilter {
+        account: Some(account.id),
+        ..SiteFilter::default()
+    };
     let sites = tx.sites().count(&filter).await?;
     if sites < u64::from(limits.sites) {
         return Ok(());
@@ -190,7 +239,10 @@ async fn within_plan(tx: &Tx, account: &Account) -> Result<()> {
     Err(Refusal::conflict(
         "plan-exceeded",
         "The plan allows no more",
-        format!("{} has {sites} of the {} sites that the plan {} allows.", account.name, limits.sites, plan.name),
+        format!(
+            "{} has {sites} of the {} sites that the plan {} allows.",
+            account.name, limits.sites, plan.name
+        ),
     )
     .remedy("Delete a site, or move the account to a larger plan."))
 }
@@ -198,11 +250,18 @@ async fn within_plan(tx: &Tx, account: &Account) -> Result<()> {
 /// The server has room: says by what it is full, and how much.
 async fn has_room(control: &Control, tx: &Tx, server: &Server, account: &Account) -> Result<()> {
     let full = |what: String| {
-        Refusal::conflict("server-full", "The server is full", format!("{} is full: {what}.", server.name))
-            .field("server")
-            .remedy("Choose another server, or make one.")
+        Refusal::conflict(
+            "server-full",
+            "The server is full",
+            format!("{} is full: {what}.", server.name),
+        )
+        .field("server")
+        .remedy("Choose another server, or make one.")
     };
-    let filter = SiteFilter { server: Some(server.id), ..SiteFilter::default() };
+    let filter = SiteFilter {
+        server: Some(server.id),
+        ..SiteFilter::default()
+    };
     let sites = tx.sites().all(&filter).await?;
     let most = control.cluster.sites_per_server;
     if sites.len() >= most as usize {
@@ -224,17 +283,36 @@ async fn has_room(control: &Control, tx: &Tx, server: &Server, account: &Account
         }
         promised += quotas[&site.account];
     }
-    let most = Bytes(server.disk.0.saturating_mul(u64::from(control.cluster.disk_overcommit)));
+    let most = Bytes(
+        server
+            .disk
+            .0
+            .saturating_mul(u64::from(control.cluster.disk_overcommit)),
+    );
     if promised + wanted.0 > most.0 {
         return Err(full(format!(
             "its sites are promised {} of disk and this one needs {wanted}, {most} may be promised",
             Bytes(promised)
         )));
     }
-    let filter = ReplicaFilter { server: Some(server.id), ..ReplicaFilter::default() };
-    let used = tx.replicas().all(&filter).await?.iter().map(|r| r.bytes.0).max().unwrap_or(0);
+    let filter = ReplicaFilter {
+        server: Some(server.id),
+        ..ReplicaFilter::default()
+    };
+    let used = tx
+        .replicas()
+        .all(&filter)
+        .await?
+        .iter()
+        .map(|r| r.bytes.0)
+        .max()
+        .unwrap_or(0);
     if used >= server.disk.0 / 20 * 19 {
-        return Err(full(format!("its disk holds {} of {}", Bytes(used), server.disk)));
+        return Err(full(format!(
+            "its disk holds {} of {}",
+            Bytes(used),
+            server.disk
+        )));
     }
     Ok(())
 }
@@ -252,7 +330,11 @@ pub async fn free_names(tx: &Tx, domain: &DomainName, aliases: &[DomainName]) ->
 }
 
 fn taken(field: &str, name: &DomainName) -> Refusal {
-    Refusal::conflict("domain-taken", "The domain exists already", format!("A site has the name {name} already."))
-        .field(field)
-        .remedy("Choose another name, or remove it from that site first.")
+    Refusal::conflict(
+        "domain-taken",
+        "The domain exists already",
+        format!("A site has the name {name} already."),
+    )
+    .field(field)
+    .remedy("Choose another name, or remove it from that site first.")
 }

@@ -8,11 +8,11 @@ use undine_model::{AccountId, DomainName, ServerId, SiteId};
 use undine_store::{Db, ManifestChange, SiteFilter, Tx};
 
 use super::caller::{Caller, Expected};
+use super::operations;
 use super::paging::PageWish;
 use super::site_create::{check_names, check_runtime, check_settings};
-use super::operations;
 use crate::clock::now_ms;
-use crate::control::Control;
+use crate::control::{Control, PublicPorts};
 use crate::manifests::settings_of;
 use crate::operations::{NewOperation, start, wake};
 use crate::refusal::{Refusal, Result};
@@ -20,15 +20,32 @@ use crate::routes::sites_changed;
 
 /// A site as the API shows it.
 pub async fn show(db: &impl Db, site: undine_store::Site) -> Result<Site> {
+    let ports = ports(db).await?;
     let aliases = db.sites().aliases(std::slice::from_ref(&site)).await?;
     let aliases = aliases.into_values().flatten().collect();
-    Ok(shown(site, aliases))
+    Ok(shown(site, aliases, ports))
 }
 
-fn shown(site: undine_store::Site, aliases: Vec<DomainName>) -> Site {
+/// Where the edges listen for visitors, from outside.
+async fn ports(db: &impl Db) -> Result<PublicPorts> {
+    Ok(db
+        .settings()
+        .get(PublicPorts::KEY)
+        .await?
+        .unwrap_or_default())
+}
+
+fn url_of(domain: &DomainName, ports: PublicPorts) -> String {
+    match ports.http {
+        80 => format!("http://{domain}/"),
+        port => format!("http://{domain}:{port}/"),
+    }
+}
+
+fn shown(site: undine_store::Site, aliases: Vec<DomainName>, ports: PublicPorts) -> Site {
     Site {
         settings: settings_of(&site),
-        url: format!("http://{}/", site.domain),
+        url: url_of(&site.domain, ports),
         id: site.id,
         domain: site.domain,
         aliases,
@@ -37,7 +54,7 @@ fn shown(site: undine_store::Site, aliases: Vec<DomainName>) -> Site {
         runtime: site.runtime,
         state: site.state,
         error: site.error,
-        release: site.current_release,
+        current_release: site.current_release,
         uid: site.uid,
         created_at: site.created_at,
         updated_at: site.updated_at,
@@ -65,21 +82,32 @@ pub async fn all(
 ) -> Result<List<Site>> {
     let account = match (caller.account(), which.account) {
         (Some(own), Some(asked)) if own != asked => {
-            return Err(caller.stranger(control, "account", &asked.to_string()).await);
+            return Err(caller
+                .stranger(control, "account", &asked.to_string())
+                .await);
         }
         (own, asked) => own.or(asked),
     };
-    let filter =
-        SiteFilter { domain: which.domain, account, server: which.server, ..SiteFilter::default() };
-    let page = control.store.sites().list(&filter, wish.request(false)?).await?;
+    let filter = SiteFilter {
+        domain: which.domain,
+        account,
+        server: which.server,
+        ..SiteFilter::default()
+    };
+    let page = control
+        .store
+        .sites()
+        .list(&filter, wish.request(false)?)
+        .await?;
     let mut aliases = control.store.sites().aliases(&page.items).await?;
     let next = page.next.map(|id| id.to_string());
+    let ports = ports(&control.store).await?;
     let items = page
         .items
         .into_iter()
         .map(|site| {
             let names = aliases.remove(&site.id).unwrap_or_default();
-            shown(site, names)
+            shown(site, names, ports)
         })
         .collect();
     Ok(List { items, next })
@@ -138,7 +166,11 @@ pub async fn set_suspended(
     expected: Expected,
     suspended: bool,
 ) -> Result<SiteOperation> {
-    let what = if suspended { Change::Suspend } else { Change::Unsuspend };
+    let what = if suspended {
+        Change::Suspend
+    } else {
+        Change::Unsuspend
+    };
     change(control, caller, id, expected, what).await
 }
 
@@ -162,7 +194,11 @@ async fn change(
     let site = reach(control, caller, id).await?;
     expected.check("site", site.version)?;
     if let Change::Update(wish) = &what {
-        check_names(control, &site.domain, wish.aliases.as_deref().unwrap_or_default())?;
+        check_names(
+            control,
+            &site.domain,
+            wish.aliases.as_deref().unwrap_or_default(),
+        )?;
         check_settings(wish.settings.as_ref().unwrap_or(&settings_of(&site)))?;
         if let Some(runtime) = &wish.runtime {
             let server = control.store.servers().get(site.server).await?;
@@ -176,18 +212,38 @@ async fn change(
     let before = tx.sites().aliases_of(id).await?;
     apply(&mut site, &what)?;
     let mut site = tx.sites().update(&site, now_ms()).await?;
-    if let Change::Update(UpdateSite { aliases: Some(aliases), .. }) = &what {
+    if let Change::Update(UpdateSite {
+        aliases: Some(aliases),
+        ..
+    }) = &what
+    {
         for alias in aliases.iter().filter(|alias| !before.contains(alias)) {
-            super::site_create::free_names(&tx, alias, &[]).await.map_err(|r| r.field("aliases"))?;
+            super::site_create::free_names(&tx, alias, &[])
+                .await
+                .map_err(|r| r.field("aliases"))?;
         }
-        site = tx.sites().set_names(id, site.version, &site.domain, aliases, now_ms()).await?;
-        tx.routes().changed(before.iter().map(ToString::to_string)).await?;
+        site = tx
+            .sites()
+            .set_names(id, site.version, &site.domain, aliases, now_ms())
+            .await?;
+        tx.routes()
+            .changed(before.iter().map(ToString::to_string))
+            .await?;
     }
     sites_changed(&tx, std::slice::from_ref(&site)).await?;
-    let version = tx.manifests().changed(site.server, &[ManifestChange::Site(id)]).await?;
+    let version = tx
+        .manifests()
+        .changed(site.server, &[ManifestChange::Site(id)])
+        .await?;
     let operation = operate(&tx, caller, "site.update", &site, version).await?;
     caller
-        .did(&tx, what.action(), format!("site/{id}"), Some(site.account), json!({"domain": site.domain}))
+        .did(
+            &tx,
+            what.action(),
+            format!("site/{id}"),
+            Some(site.account),
+            json!({"domain": site.domain}),
+        )
         .await?;
     let shown = SiteOperation {
         site: show(&tx, site).await?,
@@ -216,7 +272,10 @@ fn apply(site: &mut undine_store::Site, what: &Change) -> Result<()> {
             return Err(Refusal::conflict(
                 "wrong-state",
                 "Nothing to try again",
-                format!("The site is {}; only a failed one can be tried again.", site.state),
+                format!(
+                    "The site is {}; only a failed one can be tried again.",
+                    site.state
+                ),
             ));
         }
     }
@@ -225,7 +284,11 @@ fn apply(site: &mut undine_store::Site, what: &Change) -> Result<()> {
 
 fn not_going(site: &undine_store::Site) -> Result<()> {
     if site.state == SiteState::Deleting {
-        return Err(Refusal::conflict("wrong-state", "The site is on its way out", "The site is being deleted."));
+        return Err(Refusal::conflict(
+            "wrong-state",
+            "The site is on its way out",
+            "The site is being deleted.",
+        ));
     }
     Ok(())
 }
@@ -266,7 +329,10 @@ pub async fn delete(
     let site = tx.sites().update(&site, now_ms()).await?;
     sites_changed(&tx, std::slice::from_ref(&site)).await?;
     let mut changes = vec![ManifestChange::Site(id)];
-    let filter = undine_store::DatabaseFilter { site: Some(id), ..Default::default() };
+    let filter = undine_store::DatabaseFilter {
+        site: Some(id),
+        ..Default::default()
+    };
     for mut database in tx.databases().all(&filter).await? {
         changes.push(ManifestChange::Database(database.id));
         database.encrypted_password.clear();
@@ -275,7 +341,13 @@ pub async fn delete(
     let version = tx.manifests().changed(site.server, &changes).await?;
     let operation = operate(&tx, caller, "site.delete", &site, version).await?;
     caller
-        .did(&tx, "site.delete", format!("site/{id}"), Some(site.account), json!({"domain": site.domain}))
+        .did(
+            &tx,
+            "site.delete",
+            format!("site/{id}"),
+            Some(site.account),
+            json!({"domain": site.domain}),
+        )
         .await?;
     let shown = SiteOperation {
         site: show(&tx, site).await?,
@@ -296,10 +368,16 @@ pub async fn logs(
 ) -> Result<LogLines> {
     let site = reach(control, caller, id).await?;
     let (server, client) = running_server(control, site.server).await?;
-    let ask = Ask::Logs(Logs { site: id, log, lines: lines.min(1_000) });
+    let ask = Ask::Logs(Logs {
+        site: id,
+        log,
+        lines: lines.min(1_000),
+    });
     match client.guest(server.id, server.epoch, ask).await? {
         Answer::Logs(lines) => Ok(LogLines { lines }),
-        _ => Err(Refusal::unavailable("The server answered something else than its log.")),
+        _ => Err(Refusal::unavailable(
+            "The server answered something else than its log.",
+        )),
     }
 }
 
@@ -323,6 +401,9 @@ pub async fn running_server(
     }
     let node = server.node.ok_or_else(down)?;
     let node = control.store.nodes().get(node).await?;
-    let client = control.nodes.of(&node).map_err(|error| Refusal::internal(&error))?;
+    let client = control
+        .nodes
+        .of(&node)
+        .map_err(|error| Refusal::internal(&error))?;
     Ok((server, client))
 }

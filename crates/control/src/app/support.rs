@@ -15,13 +15,16 @@ const EVENTS: u64 = 200;
 
 /// The bundle as of now.
 pub async fn bundle(control: &Control, caller: &Caller) -> Result<SupportBundle> {
-    let page = PageWish { limit: Some(200), cursor: None };
+    let page = PageWish {
+        limit: Some(200),
+        cursor: None,
+    };
     let newest = control.store.events().newest().await?;
     let records = json!({
         "cluster": control.cluster,
         "instances": cluster::instances(control, &page).await?.items,
         "edges": cluster::edges(control, &page).await?.items,
-        "nodes": nodes::all(control, &page).await?.items,
+        "nodes": nodes::all(control, &page, None).await?.items,
         "servers": servers::all(control, &page, None).await?.items,
         "operations": operations::all(control, caller, &page, None, None).await?.items,
         "events": observe::events(control, caller, newest.saturating_sub(EVENTS)).await?,

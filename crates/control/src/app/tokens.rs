@@ -17,7 +17,9 @@ const PREFIX: &str = "undine_";
 
 fn show(token: undine_store::Token) -> Token {
     let scope = |word: &String| {
-        [Scope::Read, Scope::Deploy, Scope::Manage].into_iter().find(|s| scope_word(*s) == word)
+        [Scope::Read, Scope::Deploy, Scope::Manage]
+            .into_iter()
+            .find(|s| scope_word(*s) == word)
     };
     Token {
         id: token.id,
@@ -74,8 +76,18 @@ pub fn who_am_i(control: &Control, caller: &Caller) -> WhoAmI {
 
 /// One page of the tokens that the caller may see.
 pub async fn all(control: &Control, caller: &Caller, wish: &PageWish) -> Result<List<Token>> {
-    let filter = TokenFilter { account: caller.account(), ..TokenFilter::default() };
-    Ok(list(control.store.tokens().list(&filter, wish.request(false)?).await?, show))
+    let filter = TokenFilter {
+        account: caller.account(),
+        ..TokenFilter::default()
+    };
+    Ok(list(
+        control
+            .store
+            .tokens()
+            .list(&filter, wish.request(false)?)
+            .await?,
+        show,
+    ))
 }
 
 async fn reach(control: &Control, caller: &Caller, id: TokenId) -> Result<undine_store::Token> {
@@ -94,14 +106,22 @@ pub async fn get(control: &Control, caller: &Caller, id: TokenId) -> Result<Toke
 /// Makes a token that may no more than its maker.
 pub async fn create(control: &Control, caller: &Caller, wish: CreateToken) -> Result<NewToken> {
     if wish.name.trim().is_empty() || wish.name.chars().count() > 100 {
-        return Err(Refusal::invalid("name", "A token's name has 1 to 100 characters."));
+        return Err(Refusal::invalid(
+            "name",
+            "A token's name has 1 to 100 characters.",
+        ));
     }
     let (role, account) = match wish.role {
         TokenRole::Provider if !caller.is_provider() => {
-            return Err(Refusal::forbidden("Only the provider makes tokens for the provider."));
+            return Err(Refusal::forbidden(
+                "Only the provider makes tokens for the provider.",
+            ));
         }
         TokenRole::Provider if wish.account.is_some() => {
-            return Err(Refusal::invalid("account", "The provider's tokens reach every account."));
+            return Err(Refusal::invalid(
+                "account",
+                "The provider's tokens reach every account.",
+            ));
         }
         TokenRole::Provider => (Role::Provider, None),
         TokenRole::AccountOwner => {
@@ -110,25 +130,43 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateToken) -> Re
         }
     };
     if let Some(scope) = more_than(caller, &wish.scopes) {
-        return Err(Refusal::forbidden(format!("Your token lacks the scope `{scope}` and cannot give it.")));
+        return Err(Refusal::forbidden(format!(
+            "Your token lacks the scope `{scope}` and cannot give it."
+        )));
     }
-    let scopes = wish.scopes.iter().map(|scope| scope_word(*scope).to_owned()).collect();
+    let scopes = wish
+        .scopes
+        .iter()
+        .map(|scope| scope_word(*scope).to_owned())
+        .collect();
     let expires_at = wish.ttl_s.map(|ttl| now_ms() + i64::from(ttl) * 1000);
     let (token, secret) = fresh(&wish.name, role, account, scopes, expires_at);
     let tx = control.store.begin().await?;
     tx.tokens().insert(&token).await?;
     caller
-        .did(&tx, "token.create", format!("token/{}", token.id), account, json!({"name": token.name}))
+        .did(
+            &tx,
+            "token.create",
+            format!("token/{}", token.id),
+            account,
+            json!({"name": token.name}),
+        )
         .await?;
     tx.commit().await?;
-    Ok(NewToken { token: show(token), secret })
+    Ok(NewToken {
+        token: show(token),
+        secret,
+    })
 }
 
 /// A scope that the wish has and the caller has not.
 fn more_than(caller: &Caller, wished: &[Scope]) -> Option<&'static str> {
     let all = [Scope::Read, Scope::Deploy, Scope::Manage];
     let wished = if wished.is_empty() { &all[..] } else { wished };
-    wished.iter().find(|scope| !caller.has(**scope)).map(|scope| scope_word(*scope))
+    wished
+        .iter()
+        .find(|scope| !caller.has(**scope))
+        .map(|scope| scope_word(*scope))
 }
 
 /// Revokes a token, at once and for good.
@@ -145,7 +183,13 @@ pub async fn revoke(
     token.revoked_at = token.revoked_at.or_else(|| Some(now_ms()));
     tx.tokens().update(&token, now_ms()).await?;
     caller
-        .did(&tx, "token.revoke", format!("token/{id}"), token.account, json!({"name": token.name}))
+        .did(
+            &tx,
+            "token.revoke",
+            format!("token/{id}"),
+            token.account,
+            json!({"name": token.name}),
+        )
         .await?;
     tx.commit().await?;
     Ok(())

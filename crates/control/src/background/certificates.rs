@@ -13,7 +13,12 @@ const SOON_MS: i64 = 30 * 24 * 3_600_000;
 pub(super) async fn turn(control: &Control) -> Result<()> {
     ensure(control, &control.cluster.panel_host()).await?;
     let soon = now_ms() + SOON_MS;
-    for kept in control.store.certificates().all(&SiteCertificateFilter::default()).await? {
+    for kept in control
+        .store
+        .certificates()
+        .all(&SiteCertificateFilter::default())
+        .await?
+    {
         if kept.expires_at < soon {
             ensure(control, &kept.host).await?;
         }

@@ -8,7 +8,12 @@ use crate::refusal::Result;
 
 /// Lives.
 pub(super) async fn turn(control: &Control) -> Result<()> {
-    match control.store.instances().heartbeat(control.id, now_ms()).await {
+    match control
+        .store
+        .instances()
+        .heartbeat(control.id, now_ms())
+        .await
+    {
         Err(StoreError::NotFound { .. }) => {
             tracing::error!("this instance was removed from the store; join again");
             Ok(())

@@ -24,8 +24,15 @@ pub(super) async fn turn(control: &Control) -> Result<()> {
     }
     let leases = control.store.leases().all().await?;
     for node in control.store.nodes().all(&NodeFilter::default()).await? {
-        let lease = leases.iter().find(|lease| lease.node == node.id).map(|lease| lease.renewed_at);
-        let heard = lease.into_iter().chain(node.last_report_at).max().unwrap_or(node.created_at);
+        let lease = leases
+            .iter()
+            .find(|lease| lease.node == node.id)
+            .map(|lease| lease.renewed_at);
+        let heard = lease
+            .into_iter()
+            .chain(node.last_report_at)
+            .max()
+            .unwrap_or(node.created_at);
         let silent = now - heard > SILENT_MS;
         let next = match (node.state, silent) {
             (NodeState::Ready, true) => NodeState::Silent,
@@ -40,8 +47,12 @@ pub(super) async fn turn(control: &Control) -> Result<()> {
             Err(StoreError::Stale { .. } | StoreError::NotFound { .. }) => continue,
             other => other?,
         };
-        let event =
-            event_of(&format!("node.{next}"), node.id.uuid(), None, json!({"name": node.name}));
+        let event = event_of(
+            &format!("node.{next}"),
+            node.id.uuid(),
+            None,
+            json!({"name": node.name}),
+        );
         tx.events().announce(vec![event]).await?;
         tx.commit().await?;
         tracing::info!(node = %node.name, state = %next, "a node changed");

@@ -14,33 +14,69 @@ use crate::refusal::Result;
 pub async fn page(State(control): State<Control>) -> Result<String> {
     let store = &control.store;
     let mut page = Page::default();
-    page.gauge("undine_control_info", "The program.", &[(format!("version=\"{PROGRAM}\""), 1)]);
+    page.gauge(
+        "undine_control_info",
+        "The program.",
+        &[(format!("version=\"{PROGRAM}\""), 1)],
+    );
     let up = (now_ms() - control.started_at).unsigned_abs() / 1000;
-    page.gauge("undine_control_uptime_seconds", "Since the process started.", &[(String::new(), up)]);
+    page.gauge(
+        "undine_control_uptime_seconds",
+        "Since the process started.",
+        &[(String::new(), up)],
+    );
     let mut rows = Vec::new();
     for state in NodeState::ALL {
-        let filter = NodeFilter { state: Some(*state), ..NodeFilter::default() };
-        rows.push((format!("state=\"{state}\""), store.nodes().count(&filter).await?));
+        let filter = NodeFilter {
+            state: Some(*state),
+            ..NodeFilter::default()
+        };
+        rows.push((
+            format!("state=\"{state}\""),
+            store.nodes().count(&filter).await?,
+        ));
     }
     page.gauge("undine_nodes", "Hardware nodes by state.", &rows);
     rows.clear();
     for state in ServerState::ALL {
-        let filter = ServerFilter { state: Some(*state), ..ServerFilter::default() };
-        rows.push((format!("state=\"{state}\""), store.servers().count(&filter).await?));
+        let filter = ServerFilter {
+            state: Some(*state),
+            ..ServerFilter::default()
+        };
+        rows.push((
+            format!("state=\"{state}\""),
+            store.servers().count(&filter).await?,
+        ));
     }
     page.gauge("undine_servers", "Servers by state.", &rows);
     rows.clear();
     for state in SiteState::ALL {
-        let filter = SiteFilter { state: Some(*state), ..SiteFilter::default() };
-        rows.push((format!("state=\"{state}\""), store.sites().count(&filter).await?));
+        let filter = SiteFilter {
+            state: Some(*state),
+            ..SiteFilter::default()
+        };
+        rows.push((
+            format!("state=\"{state}\""),
+            store.sites().count(&filter).await?,
+        ));
     }
     page.gauge("undine_sites", "Sites by state.", &rows);
     rows.clear();
     for state in OperationState::ALL {
-        let filter = OperationFilter { state: Some(*state), ..OperationFilter::default() };
-        rows.push((format!("state=\"{state}\""), store.operations().count(&filter).await?));
+        let filter = OperationFilter {
+            state: Some(*state),
+            ..OperationFilter::default()
+        };
+        rows.push((
+            format!("state=\"{state}\""),
+            store.operations().count(&filter).await?,
+        ));
     }
-    page.gauge("undine_operations", "Operations of the last month by state.", &rows);
+    page.gauge(
+        "undine_operations",
+        "Operations of the last month by state.",
+        &rows,
+    );
     Ok(page.0)
 }
 

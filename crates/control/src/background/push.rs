@@ -14,11 +14,21 @@ const AFTER_MS: i64 = 3_000;
 
 /// Looks at every server that is up.
 pub(super) async fn turn(control: &Control) -> Result<()> {
-    let filter = ServerFilter { state: Some(ServerState::Running), ..ServerFilter::default() };
+    let filter = ServerFilter {
+        state: Some(ServerState::Running),
+        ..ServerFilter::default()
+    };
     let behind = |server: &Server| {
         server.manifest_applied < server.manifest_version && now_ms() - server.updated_at > AFTER_MS
     };
-    for server in control.store.servers().all(&filter).await?.into_iter().filter(behind) {
+    for server in control
+        .store
+        .servers()
+        .all(&filter)
+        .await?
+        .into_iter()
+        .filter(behind)
+    {
         if let Err(trouble) = push(control, server.id, server.manifest_version).await {
             tracing::info!(server = %server.name, %trouble, "a push waits for its next turn");
         }

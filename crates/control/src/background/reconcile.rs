@@ -17,7 +17,11 @@ const REMEMBER_MS: i64 = 3_600_000;
 
 /// Looks at every server that is down and should be up.
 pub(super) async fn turn(control: &Control) -> Result<()> {
-    for state in [ServerState::Failed, ServerState::Stopped, ServerState::Creating] {
+    for state in [
+        ServerState::Failed,
+        ServerState::Stopped,
+        ServerState::Creating,
+    ] {
         let filter = ServerFilter {
             state: Some(state),
             wanted: Some(Wanted::Running),
@@ -33,7 +37,9 @@ pub(super) async fn turn(control: &Control) -> Result<()> {
 }
 
 async fn due(control: &Control, server: &Server) -> Result<bool> {
-    let Some(node) = server.node else { return Ok(false) };
+    let Some(node) = server.node else {
+        return Ok(false);
+    };
     let ready = control
         .store
         .nodes()
@@ -44,8 +50,16 @@ async fn due(control: &Control, server: &Server) -> Result<bool> {
         return Ok(false);
     }
     let now = now_ms();
-    let past = control.store.operations().of(server.id.uuid(), PageRequest::newest(12)).await?;
-    if past.items.iter().any(|it| matches!(it.state, OperationState::Pending | OperationState::Running)) {
+    let past = control
+        .store
+        .operations()
+        .of(server.id.uuid(), PageRequest::newest(12))
+        .await?;
+    if past
+        .items
+        .iter()
+        .any(|it| matches!(it.state, OperationState::Pending | OperationState::Running))
+    {
         return Ok(false);
     }
     let failures = past
@@ -53,8 +67,13 @@ async fn due(control: &Control, server: &Server) -> Result<bool> {
         .iter()
         .take_while(|it| it.state == OperationState::Failed && now - it.updated_at < REMEMBER_MS)
         .count();
-    let pause = FIRST_PAUSE_MS.saturating_mul(1 << failures.min(10)).min(LAST_PAUSE_MS);
-    let last = past.items.first().map_or(server.updated_at, |it| it.updated_at);
+    let pause = FIRST_PAUSE_MS
+        .saturating_mul(1 << failures.min(10))
+        .min(LAST_PAUSE_MS);
+    let last = past
+        .items
+        .first()
+        .map_or(server.updated_at, |it| it.updated_at);
     Ok(now - last.max(server.updated_at) > pause)
 }
 
@@ -68,7 +87,10 @@ async fn start(control: &Control, server: &Server) -> Result<()> {
     if record.version != server.version {
         return Ok(());
     }
-    let why = record.error.clone().unwrap_or_else(|| "it is down".to_owned());
+    let why = record
+        .error
+        .clone()
+        .unwrap_or_else(|| "it is down".to_owned());
     begin(&tx, record, Wish::Start, format!("it should run: {why}")).await?;
     tx.commit().await?;
     tracing::info!(server = %server.name, why, "starting a server that should run");

@@ -22,9 +22,16 @@ pub async fn run(control: Control) {
     let slots = Arc::new(Semaphore::new(AT_ONCE));
     let mut running = JoinSet::new();
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            return;
+        };
         while running.try_join_next().is_some() {}
-        match control.store.operations().claim(control.id, now_ms(), LEASE_MS).await {
+        match control
+            .store
+            .operations()
+            .claim(control.id, now_ms(), LEASE_MS)
+            .await
+        {
             Ok(Some(operation)) => {
                 let control = control.clone();
                 running.spawn(async move {

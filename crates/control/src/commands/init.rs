@@ -10,9 +10,9 @@ use undine_model::{InstanceId, Slug};
 use undine_store::{Db, Role as TokenRole, Store};
 
 use super::import::{self, Imports};
-use crate::app::{joining, tokens};
+use crate::app::{joining, plans, tokens};
 use crate::clock::{new_id, now_ms, now_utc};
-use crate::control::{CLUSTER_CA, Cluster, SITES_CA, load_authority, make_authority};
+use crate::control::{CLUSTER_CA, Cluster, PublicPorts, SITES_CA, load_authority, make_authority};
 use crate::secrets::Secrets;
 use crate::state_dir::{InstanceFile, StateDir};
 
@@ -41,6 +41,8 @@ pub struct Init {
     pub machine: String,
     /// CPU baseline of new servers.
     pub cpu_model: String,
+    /// Where visitors reach the edges.
+    pub ports: PublicPorts,
     /// What to take in at once.
     pub imports: Imports,
 }
@@ -50,12 +52,23 @@ const GATEWAY_MAC: &str = "02:75:6e:00:00:01";
 
 impl Init {
     fn cluster(&self) -> anyhow::Result<Cluster> {
-        let ipv4: ipnet::Ipv4Net = self.servers_ipv4.parse().context("--server-network-ipv4 is no network")?;
-        let ipv6: ipnet::Ipv6Net = self.servers_ipv6.parse().context("--server-network-ipv6 is no network")?;
+        let ipv4: ipnet::Ipv4Net = self
+            .servers_ipv4
+            .parse()
+            .context("--server-network-ipv4 is no network")?;
+        let ipv6: ipnet::Ipv6Net = self
+            .servers_ipv6
+            .parse()
+            .context("--server-network-ipv6 is no network")?;
         for network in &self.management {
-            network.parse::<ipnet::IpNet>().with_context(|| format!("{network} is no network"))?;
+            network
+                .parse::<ipnet::IpNet>()
+                .with_context(|| format!("{network} is no network"))?;
         }
-        ensure!(ipv4.prefix_len() <= 22, "the server network needs room: /22 or larger");
+        ensure!(
+            ipv4.prefix_len() <= 22,
+            "the server network needs room: /22 or larger"
+        );
         let first4 = std::net::Ipv4Addr::from(u32::from(ipv4.network()) + 1);
         let first6 = std::net::Ipv6Addr::from(u128::from(ipv6.network()) + 1);
         Ok(Cluster {
@@ -81,12 +94,20 @@ impl Init {
 pub async fn init(wish: &Init) -> anyhow::Result<String> {
     let state = StateDir::new(&wish.state_dir);
     if state.is_taken() {
-        bail!("{} already holds an instance of control; nothing was changed", wish.state_dir.display());
+        bail!(
+            "{} already holds an instance of control; nothing was changed",
+            wish.state_dir.display()
+        );
     }
     let cluster = wish.cluster()?;
     state.create()?;
-    let store = Store::connect(&wish.store_url).await.context("the store cannot be opened")?;
-    store.migrate().await.context("the store's schema cannot be made")?;
+    let store = Store::connect(&wish.store_url)
+        .await
+        .context("the store cannot be opened")?;
+    store
+        .migrate()
+        .await
+        .context("the store's schema cannot be made")?;
     if store.settings().find(Cluster::KEY).await?.is_some() {
         bail!("this store already holds a cluster; `undine-control join` adds an instance to it");
     }
@@ -98,10 +119,24 @@ pub async fn init(wish: &Init) -> anyhow::Result<String> {
     let instance = joining::instance(id, wish.name.clone(), wish.internal_address, now_ms());
     store.instances().insert(&instance).await?;
     import::import(&store, &state, &wish.imports).await?;
-    let (token, secret) = tokens::fresh("first provider token", TokenRole::Provider, None, vec![], None);
+    let (token, secret) = tokens::fresh(
+        "first provider token",
+        TokenRole::Provider,
+        None,
+        vec![],
+        None,
+    );
     store.tokens().insert(&token).await?;
     state.write_private("provider-token", format!("{secret}\n").as_bytes())?;
-    store.settings().put(Cluster::KEY, &cluster, now_ms()).await?;
+    plans::make_standard(&store).await?;
+    store
+        .settings()
+        .put(PublicPorts::KEY, &wish.ports, now_ms())
+        .await?;
+    store
+        .settings()
+        .put(Cluster::KEY, &cluster, now_ms())
+        .await?;
     state.write_instance(&InstanceFile {
         instance: id,
         name: wish.name.clone(),
@@ -120,9 +155,17 @@ async fn credentials(
     let id: InstanceId = new_id();
     let authority = load_authority(store, secrets, CLUSTER_CA).await?;
     let (key, csr) = undine_link::csr()?;
-    let identity = Identity { role: Role::Control, id: id.to_string() };
+    let identity = Identity {
+        role: Role::Control,
+        id: id.to_string(),
+    };
     let certificate = authority.issue(&csr, &identity, now_utc())?;
     let ca = authority.certificate_pem().to_owned();
-    Credentials { key, certificate, ca }.save(state.path())?;
+    Credentials {
+        key,
+        certificate,
+        ca,
+    }
+    .save(state.path())?;
     Ok(id)
 }

@@ -28,7 +28,10 @@ pub struct Join {
 pub async fn join(wish: &Join) -> anyhow::Result<()> {
     let state = StateDir::new(&wish.state_dir);
     if state.is_taken() {
-        bail!("{} already holds an instance of control; nothing was changed", wish.state_dir.display());
+        bail!(
+            "{} already holds an instance of control; nothing was changed",
+            wish.state_dir.display()
+        );
     }
     state.create()?;
     let (key, csr) = undine_link::csr()?;
@@ -41,10 +44,19 @@ pub async fn join(wish: &Join) -> anyhow::Result<()> {
         address: wish.internal_address,
         inventory: None,
     };
-    let answer = undine_link::join(&wish.token, &request).await.context("joining failed")?;
-    let secrets = answer.control.context("control gave no store; it is of another version")?;
+    let answer = undine_link::join(&wish.token, &request)
+        .await
+        .context("joining failed")?;
+    let secrets = answer
+        .control
+        .context("control gave no store; it is of another version")?;
     state.write_secrets(&Secrets::from_base64(&secrets.secrets_key)?)?;
-    Credentials { key, certificate: answer.certificate, ca: answer.ca }.save(state.path())?;
+    Credentials {
+        key,
+        certificate: answer.certificate,
+        ca: answer.ca,
+    }
+    .save(state.path())?;
     state.write_instance(&InstanceFile {
         instance: answer.id.parse()?,
         name: wish.name.clone(),

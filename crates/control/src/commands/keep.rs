@@ -11,7 +11,11 @@ use crate::state_dir::StateDir;
 
 /// Writes a backup; SQLite while everything runs, PostgreSQL by `pg_dump`.
 pub async fn backup(state: &StateDir, to: &Path) -> anyhow::Result<()> {
-    ensure!(!to.exists(), "{} exists already; nothing was written", to.display());
+    ensure!(
+        !to.exists(),
+        "{} exists already; nothing was written",
+        to.display()
+    );
     let (instance, store) = open(state).await?;
     match store.kind() {
         "sqlite" => store.backup(to).await?,
@@ -29,7 +33,9 @@ pub async fn restore(state: &StateDir, from: &Path) -> anyhow::Result<()> {
     } else {
         backup::restore_postgres(from, &url).await?;
     }
-    let store = Store::connect(&url).await.context("the restored store cannot be opened")?;
+    let store = Store::connect(&url)
+        .await
+        .context("the restored store cannot be opened")?;
     store.migrate().await?;
     store.close().await;
     Ok(())

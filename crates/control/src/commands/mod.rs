@@ -15,6 +15,8 @@ use crate::state_dir::{InstanceFile, StateDir};
 /// Opens the store that an instance's state directory names.
 pub async fn open(state: &StateDir) -> anyhow::Result<(InstanceFile, Store)> {
     let instance = state.instance()?;
-    let store = Store::connect(&instance.store_url).await.context("the store cannot be opened")?;
+    let store = Store::connect(&instance.store_url)
+        .await
+        .context("the store cannot be opened")?;
     Ok((instance, store))
 }

@@ -31,49 +31,71 @@ pub struct Run {
 
 /// Runs until `shutdown` is cancelled.
 pub async fn run(wish: Run, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let control = open(&wish).await?;
-    let api = TcpListener::bind(wish.api_listen)
-        .await
-        .with_context(|| format!("{} cannot be listened on", wish.api_listen))?;
-    let inside = TcpListener::bind(wish.internal_listen)
-        .await
-        .with_context(|| format!("{} cannot be listened on", wish.internal_listen))?;
-    background::heartbeat::announce(&control).await?;
-    let tasks = background::start(&control);
-    let public = {
-        let (router, shutdown) = (api::router(&control, true), shutdown.clone());
-        tokio::spawn(async move {
-            axum::serve(api, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
-        })
+    let control = open(&wish.state, wish.failpoints).await?;
+    let bind = async |address: SocketAddr| {
+        let cannot = || format!("{address} cannot be listened on");
+        TcpListener::bind(address).await.with_context(cannot)
     };
-    let mutual = {
-        let (router, shutdown) = (internal::router(&control), shutdown.clone());
-        let credentials = control.credentials.clone();
-        tokio::spawn(async move {
-            undine_link::serve(inside, &credentials, router, shutdown.cancelled_owned()).await
-        })
-    };
+    let (api, inside) = (
+        bind(wish.api_listen).await?,
+        bind(wish.internal_listen).await?,
+    );
+    serve(&control, api, inside, shutdown).await
+}
+
+/// Serves on these listeners, with everything that goes on by itself, until `shutdown` is
+/// cancelled.
+pub async fn serve(
+    control: &Control,
+    api: TcpListener,
+    inside: TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    background::heartbeat::announce(control).await?;
+    let tasks = background::start(control);
+    tracing::info!(
+        instance = %control.name, api = %api.local_addr()?, internal = %inside.local_addr()?, "ready"
+    );
+    let mut servers = tokio::task::JoinSet::new();
+    let (router, told) = (api::router(control, true), shutdown.clone());
+    servers.spawn(async move {
+        let served = axum::serve(api, router)
+            .with_graceful_shutdown(told.cancelled_owned())
+            .await;
+        served.map_err(anyhow::Error::from)
+    });
+    let (router, told) = (internal::router(control), shutdown.clone());
+    let credentials = control.credentials.clone();
+    servers.spawn(async move {
+        let served = undine_link::serve(inside, &credentials, router, told.cancelled_owned()).await;
+        served.map_err(anyhow::Error::from)
+    });
     // Told to systemd, where it started us; elsewhere nobody listens.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    tracing::info!(instance = %control.name, api = %wish.api_listen, internal = %wish.internal_listen, "ready");
-    shutdown.cancelled().await;
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        // As dead as by `kill -9`: nothing is ended in order.
+        () = control.failpoints.halted() => return Ok(()),
+    }
     drop(tasks);
-    let ending = async {
-        let _ = public.await;
-        let _ = mutual.await;
-    };
     // Long polls and streams would hold us for long; their clients call again elsewhere.
-    let _ = tokio::time::timeout(Duration::from_secs(3), ending).await;
+    let _ = tokio::time::timeout(Duration::from_secs(3), servers.join_all()).await;
     control.store.close().await;
     Ok(())
 }
 
-async fn open(wish: &Run) -> anyhow::Result<Control> {
-    let instance = wish.state.instance()?;
-    let store = Store::connect(&instance.store_url).await.context("the store cannot be opened")?;
-    store.migrate().await.context("the store's schema cannot be brought up to date")?;
-    let secrets = wish.state.secrets()?;
-    let credentials = fresh_credentials(wish, &store, &secrets).await?;
+/// The instance of a state directory.
+pub async fn open(state: &StateDir, failpoints: Failpoints) -> anyhow::Result<Control> {
+    let instance = state.instance()?;
+    let store = Store::connect(&instance.store_url)
+        .await
+        .context("the store cannot be opened")?;
+    store
+        .migrate()
+        .await
+        .context("the store's schema cannot be brought up to date")?;
+    let secrets = state.secrets()?;
+    let credentials = fresh_credentials(state, &store, &secrets).await?;
     Control::new(Parts {
         id: instance.instance,
         name: instance.name,
@@ -81,8 +103,8 @@ async fn open(wish: &Run) -> anyhow::Result<Control> {
         store_url: instance.store_url,
         secrets,
         credentials,
-        blobs: wish.state.blobs(),
-        failpoints: wish.failpoints.clone(),
+        blobs: state.blobs(),
+        failpoints,
     })
     .await
 }
@@ -92,19 +114,26 @@ const RENEW_BEFORE_MS: i64 = 60 * 24 * 3_600_000;
 
 /// An instance holds the authority's key: it renews its own certificate.
 async fn fresh_credentials(
-    wish: &Run,
+    state: &StateDir,
     store: &Store,
     secrets: &crate::secrets::Secrets,
 ) -> anyhow::Result<Credentials> {
-    let kept = Credentials::load(wish.state.path())?;
+    let kept = Credentials::load(state.path())?;
     if kept.expires_unix_s()? * 1000 - now_ms() > RENEW_BEFORE_MS {
         return Ok(kept);
     }
     let authority = load_authority(store, secrets, CLUSTER_CA).await?;
     let (key, csr) = undine_link::csr()?;
-    let identity = Identity { role: Role::Control, id: kept.identity()?.id };
+    let identity = Identity {
+        role: Role::Control,
+        id: kept.identity()?.id,
+    };
     let certificate = authority.issue(&csr, &identity, now_utc())?;
-    let fresh = Credentials { key, certificate, ca: kept.ca };
-    fresh.save(wish.state.path())?;
+    let fresh = Credentials {
+        key,
+        certificate,
+        ca: kept.ca,
+    };
+    fresh.save(state.path())?;
     Ok(fresh)
 }

@@ -38,11 +38,16 @@ pub(super) async fn blob(
     if control.blobs.find(&hash).is_none() && !asked.local {
         fetch(&control, &hash).await?;
     }
-    let path = control.blobs.find(&hash).ok_or_else(|| Refusal::not_found("blob", &hash))?;
+    let path = control
+        .blobs
+        .find(&hash)
+        .ok_or_else(|| Refusal::not_found("blob", &hash))?;
     let broken = |error: std::io::Error| Refusal::internal(&error);
     let mut file = tokio::fs::File::open(path).await.map_err(broken)?;
     let size = file.metadata().await.map_err(broken)?.len();
-    let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let range = headers
+        .get(header::RANGE)
+        .and_then(|value| value.to_str().ok());
     let Some((from, to)) = range.map_or(Some((0, size)), |text| parse(text, size)) else {
         let headers = [(header::CONTENT_RANGE, format!("bytes */{size}"))];
         return Ok((StatusCode::RANGE_NOT_SATISFIABLE, headers).into_response());
@@ -58,7 +63,10 @@ pub(super) async fn blob(
     if range.is_none() {
         return Ok((common, body).into_response());
     }
-    let part = [(header::CONTENT_RANGE, format!("bytes {from}-{}/{size}", to.saturating_sub(1)))];
+    let part = [(
+        header::CONTENT_RANGE,
+        format!("bytes {from}-{}/{size}", to.saturating_sub(1)),
+    )];
     Ok((StatusCode::PARTIAL_CONTENT, common, part, body).into_response())
 }
 
@@ -74,8 +82,15 @@ fn parse(text: &str, size: u64) -> Option<(u64, u64)> {
 }
 
 async fn fetch(control: &Control, hash: &str) -> Result<()> {
-    for instance in control.store.instances().all(&InstanceFilter::default()).await? {
-        let Ok(address) = instance.internal_url.parse() else { continue };
+    for instance in control
+        .store
+        .instances()
+        .all(&InstanceFilter::default())
+        .await?
+    {
+        let Ok(address) = instance.internal_url.parse() else {
+            continue;
+        };
         if instance.id == control.id {
             continue;
         }
@@ -85,7 +100,9 @@ async fn fetch(control: &Control, hash: &str) -> Result<()> {
         };
         match control.blobs.fetch(&peer, hash).await {
             Ok(()) => return Ok(()),
-            Err(error) => tracing::info!(hash, instance = %instance.name, error = format!("{error:#}"), "not there"),
+            Err(error) => {
+                tracing::info!(hash, instance = %instance.name, error = format!("{error:#}"), "not there")
+            }
         }
     }
     Err(Refusal::not_found("blob", hash))
@@ -100,7 +117,14 @@ mod tests {
         assert_eq!(parse("bytes=3-", 10), Some((3, 10)));
         assert_eq!(parse("bytes=3-5", 10), Some((3, 6)));
         assert_eq!(parse("bytes=3-500", 10), Some((3, 10)));
-        for bad in ["bytes=10-", "bytes=5-3", "bytes=-5", "3-5", "bytes=x-", "bytes=0-18446744073709551615"] {
+        for bad in [
+            "bytes=10-",
+            "bytes=5-3",
+            "bytes=-5",
+            "3-5",
+            "bytes=x-",
+            "bytes=0-18446744073709551615",
+        ] {
             assert_ne!(parse(bad, 10), Some((3, 10)), "{bad}");
         }
         assert_eq!(parse("bytes=10-", 10), None);

@@ -34,7 +34,9 @@ pub(super) async fn renew(
     Body(wish): Body<RenewRequest>,
 ) -> Result<Json<RenewAnswer>> {
     let identity = peer.identity.ok_or_else(Refusal::unauthorized)?;
-    joining::renew(&control, &identity, &wish.csr).await.map(Json)
+    joining::renew(&control, &identity, &wish.csr)
+        .await
+        .map(Json)
 }
 
 pub(super) async fn instances(State(control): State<Control>) -> Result<Json<Instances>> {
@@ -43,9 +45,9 @@ pub(super) async fn instances(State(control): State<Control>) -> Result<Json<Ins
 
 /// The caller's id, when it has this role.
 fn id_as<T: std::str::FromStr>(peer: &Peer, role: Role) -> Result<T> {
-    peer.id_as(role).and_then(|id| id.parse().ok()).ok_or_else(|| {
-        Refusal::forbidden("The certificate names no program that this is open to.")
-    })
+    peer.id_as(role)
+        .and_then(|id| id.parse().ok())
+        .ok_or_else(|| Refusal::forbidden("The certificate names no program that this is open to."))
 }
 
 pub(super) async fn lease(
@@ -55,8 +57,15 @@ pub(super) async fn lease(
 ) -> Result<Json<LeaseAnswer>> {
     // Only a guard that has heard an answer proves a round trip; its first try has heard none.
     let node = id_as(&peer, Role::Guard)?;
-    control.leases.renewed(Lease { node, number: wish.number, renewed_at: now_ms() });
-    Ok(Json(LeaseAnswer { number: wish.number, lease_ms: LEASE_MS }))
+    control.leases.renewed(Lease {
+        node,
+        number: wish.number,
+        renewed_at: now_ms(),
+    });
+    Ok(Json(LeaseAnswer {
+        number: wish.number,
+        lease_ms: LEASE_MS,
+    }))
 }
 
 pub(super) async fn node_report(
@@ -97,8 +106,7 @@ pub(super) async fn routes(
     State(control): State<Control>,
     Query(asked): Query<RoutesQuery>,
 ) -> Result<Json<RouteUpdate>> {
-    let until =
-        tokio::time::Instant::now() + Duration::from_secs(asked.wait_s.min(LONGEST_WAIT_S));
+    let until = tokio::time::Instant::now() + Duration::from_secs(asked.wait_s.min(LONGEST_WAIT_S));
     let mut changes = control.store.changes();
     loop {
         let update = update_after(&control, asked.after).await?;

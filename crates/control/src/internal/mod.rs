@@ -51,14 +51,54 @@ const ALL: &[Role] = &[Role::Control, Role::Node, Role::Guard, Role::Edge];
 
 /// Every internal path.
 pub const TABLE: &[Guarded] = &[
-    Guarded { method: Method::POST, path: "/internal/v1/join", who: Who::Anybody, handler: || post(handlers::join) },
-    Guarded { method: Method::POST, path: "/internal/v1/renew", who: Who::Roles(ALL), handler: || post(handlers::renew) },
-    Guarded { method: Method::GET, path: "/internal/v1/instances", who: Who::Roles(ALL), handler: || get(handlers::instances) },
-    Guarded { method: Method::POST, path: "/internal/v1/lease", who: Who::Roles(&[Role::Guard]), handler: || post(handlers::lease) },
-    Guarded { method: Method::POST, path: "/internal/v1/nodes/report", who: Who::Roles(&[Role::Node]), handler: || post(handlers::node_report) },
-    Guarded { method: Method::GET, path: "/internal/v1/blobs/{hash}", who: Who::Roles(&[Role::Node, Role::Control]), handler: || get(blobs::blob) },
-    Guarded { method: Method::GET, path: "/internal/v1/routes", who: Who::Roles(&[Role::Edge]), handler: || get(handlers::routes) },
-    Guarded { method: Method::POST, path: "/internal/v1/edges/report", who: Who::Roles(&[Role::Edge]), handler: || post(handlers::edge_report) },
+    Guarded {
+        method: Method::POST,
+        path: "/internal/v1/join",
+        who: Who::Anybody,
+        handler: || post(handlers::join),
+    },
+    Guarded {
+        method: Method::POST,
+        path: "/internal/v1/renew",
+        who: Who::Roles(ALL),
+        handler: || post(handlers::renew),
+    },
+    Guarded {
+        method: Method::GET,
+        path: "/internal/v1/instances",
+        who: Who::Roles(ALL),
+        handler: || get(handlers::instances),
+    },
+    Guarded {
+        method: Method::POST,
+        path: "/internal/v1/lease",
+        who: Who::Roles(&[Role::Guard]),
+        handler: || post(handlers::lease),
+    },
+    Guarded {
+        method: Method::POST,
+        path: "/internal/v1/nodes/report",
+        who: Who::Roles(&[Role::Node]),
+        handler: || post(handlers::node_report),
+    },
+    Guarded {
+        method: Method::GET,
+        path: "/internal/v1/blobs/{hash}",
+        who: Who::Roles(&[Role::Node, Role::Control]),
+        handler: || get(blobs::blob),
+    },
+    Guarded {
+        method: Method::GET,
+        path: "/internal/v1/routes",
+        who: Who::Roles(&[Role::Edge]),
+        handler: || get(handlers::routes),
+    },
+    Guarded {
+        method: Method::POST,
+        path: "/internal/v1/edges/report",
+        who: Who::Roles(&[Role::Edge]),
+        handler: || post(handlers::edge_report),
+    },
 ];
 
 /// The internal API; what is below no internal path is the panel and the public API, for edges.
@@ -68,8 +108,10 @@ pub fn router(control: &Control) -> Router {
         let guard = middleware::from_fn_with_state((control.clone(), guarded.who), guard);
         router = router.route(guarded.path, (guarded.handler)().route_layer(guard));
     }
-    let panel = crate::api::router(control, false)
-        .layer(middleware::from_fn_with_state((control.clone(), Who::Roles(&[Role::Edge, Role::Control])), through_edge));
+    let panel = crate::api::router(control, false).layer(middleware::from_fn_with_state(
+        (control.clone(), Who::Roles(&[Role::Edge, Role::Control])),
+        through_edge,
+    ));
     router
         .layer(axum::extract::DefaultBodyLimit::max(8 << 20))
         .layer(middleware::from_fn(outermost))
@@ -78,7 +120,10 @@ pub fn router(control: &Control) -> Router {
 }
 
 fn identity_of(request: &Request) -> Option<Identity> {
-    request.extensions().get::<ConnectInfo<Peer>>().and_then(|info| info.0.identity.clone())
+    request
+        .extensions()
+        .get::<ConnectInfo<Peer>>()
+        .and_then(|info| info.0.identity.clone())
 }
 
 async fn check(control: &Control, who: Who, identity: Option<Identity>) -> Result<(), Refusal> {
@@ -88,7 +133,10 @@ async fn check(control: &Control, who: Who, identity: Option<Identity>) -> Resul
             "wrong-role",
             "Not open to this caller",
             match &identity {
-                Some(identity) => format!("A program of the role {} may not call this.", identity.role.as_str()),
+                Some(identity) => format!(
+                    "A program of the role {} may not call this.",
+                    identity.role.as_str()
+                ),
                 None => "This needs a certificate of the cluster.".to_owned(),
             },
         )
@@ -123,10 +171,14 @@ async fn through_edge(
         let status = axum::http::StatusCode::from_u16(refusal.0.status).unwrap_or_default();
         return (status, body).into_response();
     }
-    let visitor = request
-        .headers()
-        .get("x-forwarded-for")
-        .and_then(|value| value.to_str().ok()?.rsplit(',').next().map(|text| text.trim().to_owned()));
+    let visitor = request.headers().get("x-forwarded-for").and_then(|value| {
+        value
+            .to_str()
+            .ok()?
+            .rsplit(',')
+            .next()
+            .map(|text| text.trim().to_owned())
+    });
     if let Some(address) = visitor.filter(|text| text.parse::<std::net::IpAddr>().is_ok()) {
         request.extensions_mut().insert(VisitorAddress(address));
     }

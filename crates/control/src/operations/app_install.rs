@@ -47,7 +47,10 @@ async fn install(work: &mut Work) -> Outcome<()> {
     let app: App = work.param("app")?;
     let server = work.control.store.servers().get(site.server).await?;
     if server.state != ServerState::Running {
-        return Err(Trouble::wait("the server is not up", "Start the server; the rest follows."));
+        return Err(Trouble::wait(
+            "the server is not up",
+            "Start the server; the rest follows.",
+        ));
     }
     work.progress(format!("installing {}", app.title)).await?;
     let (_, client) = work.node_of(&server).await?;
@@ -64,10 +67,15 @@ async fn install(work: &mut Work) -> Outcome<()> {
 /// Sealed in the operation's row: the administrator's first password is among them.
 fn answers(work: &Work) -> Outcome<BTreeMap<String, String>> {
     let sealed: String = work.param("answers")?;
-    let purpose = format!("answers/{}", work.param::<undine_model::ReleaseId>("release")?);
-    let open = work.control.secrets.open(&purpose, &sealed).map_err(|error| {
-        Trouble::stop(error.to_string(), "Install the application again.")
-    })?;
+    let purpose = format!(
+        "answers/{}",
+        work.param::<undine_model::ReleaseId>("release")?
+    );
+    let open = work
+        .control
+        .secrets
+        .open(&purpose, &sealed)
+        .map_err(|error| Trouble::stop(error.to_string(), "Install the application again."))?;
     serde_json::from_str(&open)
         .map_err(|error| Trouble::stop(error.to_string(), "Install the application again."))
 }

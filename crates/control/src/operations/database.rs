@@ -56,9 +56,13 @@ async fn withdraw(work: &mut Work) -> Outcome<()> {
     let id: DatabaseId = work.param("database")?;
     let server: ServerId = work.param("server")?;
     let tx = work.control.store.begin().await?;
-    let Some(database) = tx.databases().find(id).await? else { return Ok(()) };
+    let Some(database) = tx.databases().find(id).await? else {
+        return Ok(());
+    };
     tx.databases().delete(id, Some(database.version)).await?;
-    tx.manifests().changed(server, &[ManifestChange::Database(id)]).await?;
+    tx.manifests()
+        .changed(server, &[ManifestChange::Database(id)])
+        .await?;
     tx.commit().await?;
     Ok(())
 }
@@ -72,7 +76,9 @@ async fn apply_gone(work: &mut Work) -> Outcome<()> {
 async fn forget(work: &mut Work) -> Outcome<()> {
     let id: DatabaseId = work.param("database")?;
     let tx = work.control.store.begin().await?;
-    let Some(database) = tx.databases().find(id).await? else { return Ok(()) };
+    let Some(database) = tx.databases().find(id).await? else {
+        return Ok(());
+    };
     tx.databases().delete(id, None).await?;
     let data = json!({"name": database.name});
     let event = event_of("database.deleted", id.uuid(), Some(database.account), data);

@@ -45,7 +45,12 @@ async fn keep_lease(control: &Control, id: OperationId) {
     loop {
         tokio::time::sleep(RENEW).await;
         let asked = tokio::time::Instant::now();
-        match control.store.operations().renew_lease(id, control.id, now_ms(), LEASE_MS).await {
+        match control
+            .store
+            .operations()
+            .renew_lease(id, control.id, now_ms(), LEASE_MS)
+            .await
+        {
             Ok(()) => good_until = asked + Duration::from_millis(LEASE_MS as u64),
             Err(undine_store::StoreError::LostLease(_)) => return,
             Err(error) if asked >= good_until => {
@@ -60,13 +65,23 @@ async fn keep_lease(control: &Control, id: OperationId) {
 async fn run(control: &Control, operation: Operation) -> Outcome<()> {
     let steps = control.store.operations().steps(operation.id).await?;
     let Some(kind) = kind_of(&operation.kind) else {
-        return Err(Trouble::stop("an operation of an unknown kind", "Update this instance."));
+        return Err(Trouble::stop(
+            "an operation of an unknown kind",
+            "Update this instance.",
+        ));
     };
     let at = operation.step as usize;
-    let mut work = Work { control: control.clone(), operation, steps, at };
+    let mut work = Work {
+        control: control.clone(),
+        operation,
+        steps,
+        at,
+    };
     if work.operation.results["undoing"].is_null() {
         match forward(&mut work, kind).await {
-            Err(Trouble::Stop { detail, remedy }) => begin_undo(&mut work, &detail, &remedy).await?,
+            Err(Trouble::Stop { detail, remedy }) => {
+                begin_undo(&mut work, &detail, &remedy).await?
+            }
             Err(trouble @ Trouble::Wait { .. }) => return wait(&mut work, kind, trouble).await,
             other => return other,
         }
@@ -121,9 +136,16 @@ async fn save(work: &mut Work, first: usize, last: usize, kind: &str) -> Outcome
     let tx = work.control.store.begin().await?;
     let saved = tx
         .operations()
-        .save(&work.operation, work.control.id, &work.steps[first..=last], now_ms())
+        .save(
+            &work.operation,
+            work.control.id,
+            &work.steps[first..=last],
+            now_ms(),
+        )
         .await?;
-    tx.events().announce(vec![event(&work.operation, kind)]).await?;
+    tx.events()
+        .announce(vec![event(&work.operation, kind)])
+        .await?;
     tx.commit().await?;
     work.operation = saved;
     Ok(())
@@ -131,7 +153,9 @@ async fn save(work: &mut Work, first: usize, last: usize, kind: &str) -> Outcome
 
 /// Lets go of it until a little later, or gives up when its patience is over.
 async fn wait(work: &mut Work, kind: &Kind, trouble: Trouble) -> Outcome<()> {
-    let Trouble::Wait { detail, remedy } = trouble else { return Err(trouble) };
+    let Trouble::Wait { detail, remedy } = trouble else {
+        return Err(trouble);
+    };
     let now = now_ms();
     let since = work.steps[work.at].started_at.unwrap_or(now);
     let undoing = !work.operation.results["undoing"].is_null();
@@ -172,7 +196,11 @@ async fn backward(work: &mut Work, kind: &Kind) -> Outcome<()> {
     while let Ok(at) = work.found::<usize>("undoing") {
         work.at = at;
         let step = &kind.steps[at];
-        work.control.failpoints.clone().pass(&format!("{}/{}/undo", kind.name, step.name)).await;
+        work.control
+            .failpoints
+            .clone()
+            .pass(&format!("{}/{}/undo", kind.name, step.name))
+            .await;
         if let Undo::By(act) = step.undo {
             match act(work).await {
                 Err(Trouble::Stop { detail, .. }) => {
@@ -212,7 +240,10 @@ pub fn detail_of(error: &str) -> (String, Option<String>) {
     match serde_json::from_str::<serde_json::Value>(error) {
         Ok(value) if value.is_object() => {
             let text = |key: &str| value[key].as_str().map(str::to_owned);
-            (text("detail").unwrap_or_default(), text("remedy").filter(|text| !text.is_empty()))
+            (
+                text("detail").unwrap_or_default(),
+                text("remedy").filter(|text| !text.is_empty()),
+            )
         }
         _ => (error.to_owned(), None),
     }

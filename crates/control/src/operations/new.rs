@@ -1,8 +1,8 @@
 //! Making an operation: in the transaction that makes it necessary, and waking who runs it.
 
 use serde_json::{Value as Json, json};
-use undine_model::lifecycle::OperationState;
 use undine_model::AccountId;
+use undine_model::lifecycle::OperationState;
 use undine_store::{Db, NewEvent, Operation, Step, Tx};
 use uuid::Uuid;
 
@@ -28,7 +28,12 @@ pub struct NewOperation<'a> {
 /// Makes it within a transaction; [`wake`] after the commit.
 pub async fn start(tx: &Tx, new: NewOperation<'_>) -> Result<Operation> {
     let kind = kind_of(new.kind).ok_or_else(|| {
-        Refusal::of(500, "internal", "Control failed", format!("no operation is called {}", new.kind))
+        Refusal::of(
+            500,
+            "internal",
+            "Control failed",
+            format!("no operation is called {}", new.kind),
+        )
     })?;
     let now = now_ms();
     let operation = Operation {
@@ -50,9 +55,14 @@ pub async fn start(tx: &Tx, new: NewOperation<'_>) -> Result<Operation> {
         owner: None,
         lease_until: 0,
     };
-    let steps: Vec<Step> = (0..).zip(kind.steps).map(|(at, step)| Step::new(at, step.name)).collect();
+    let steps: Vec<Step> = (0..)
+        .zip(kind.steps)
+        .map(|(at, step)| Step::new(at, step.name))
+        .collect();
     tx.operations().create(&operation, &steps).await?;
-    tx.events().announce(vec![event(&operation, "operation.created")]).await?;
+    tx.events()
+        .announce(vec![event(&operation, "operation.created")])
+        .await?;
     Ok(operation)
 }
 
@@ -90,4 +100,3 @@ pub fn event_of(kind: &str, subject: Uuid, account: Option<AccountId>, data: Jso
         at: now_ms(),
     }
 }
-

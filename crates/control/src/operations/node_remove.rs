@@ -31,12 +31,24 @@ pub const REMOVE: Kind = Kind {
 async fn shut(work: &mut Work) -> Outcome<()> {
     let id: NodeId = work.param("node")?;
     let tx = work.control.store.begin().await?;
-    let Some(_) = tx.nodes().find(id).await? else { return Ok(()) };
+    let Some(_) = tx.nodes().find(id).await? else {
+        return Ok(());
+    };
     let mut node = tx.nodes().lock(id).await?;
-    let servers =
-        tx.servers().count(&ServerFilter { node: Some(id), ..ServerFilter::default() }).await?;
-    let replicas =
-        tx.replicas().count(&ReplicaFilter { node: Some(id), ..ReplicaFilter::default() }).await?;
+    let servers = tx
+        .servers()
+        .count(&ServerFilter {
+            node: Some(id),
+            ..ServerFilter::default()
+        })
+        .await?;
+    let replicas = tx
+        .replicas()
+        .count(&ReplicaFilter {
+            node: Some(id),
+            ..ReplicaFilter::default()
+        })
+        .await?;
     if servers + replicas > 0 {
         return Err(Trouble::stop(
             format!("{} holds {servers} servers and {replicas} disks", node.name),
@@ -71,11 +83,15 @@ async fn reopen(work: &mut Work) -> Outcome<()> {
 async fn forget(work: &mut Work) -> Outcome<()> {
     let id: NodeId = work.param("node")?;
     let tx = work.control.store.begin().await?;
-    let Some(node) = tx.nodes().find(id).await? else { return Ok(()) };
+    let Some(node) = tx.nodes().find(id).await? else {
+        return Ok(());
+    };
     tx.nodes().delete(id, None).await?;
     tx.metrics().forget(id.uuid()).await?;
     let data = json!({"name": node.name});
-    tx.events().announce(vec![event_of("node.removed", id.uuid(), None, data)]).await?;
+    tx.events()
+        .announce(vec![event_of("node.removed", id.uuid(), None, data)])
+        .await?;
     tx.commit().await?;
     Ok(())
 }

@@ -27,22 +27,36 @@ const STEPS: &[StepOf] = &[
 ];
 
 /// A new release goes live.
-pub const DEPLOY: Kind =
-    Kind { name: "release.deploy", steps: STEPS, failed, patience_ms: super::PATIENCE_MS };
+pub const DEPLOY: Kind = Kind {
+    name: "release.deploy",
+    steps: STEPS,
+    failed,
+    patience_ms: super::PATIENCE_MS,
+};
 
 /// An earlier release goes live again.
-pub const ROLLBACK: Kind =
-    Kind { name: "release.rollback", steps: STEPS, failed, patience_ms: super::PATIENCE_MS };
+pub const ROLLBACK: Kind = Kind {
+    name: "release.rollback",
+    steps: STEPS,
+    failed,
+    patience_ms: super::PATIENCE_MS,
+};
 
 async fn activate(work: &mut Work) -> Outcome<()> {
     let site = site_of(work).await?;
     let release: ReleaseId = work.param("release")?;
     let server = work.control.store.servers().get(site.server).await?;
     if server.state != ServerState::Running {
-        return Err(Trouble::wait("the server is not up", "Start the server; the release follows."));
+        return Err(Trouble::wait(
+            "the server is not up",
+            "Start the server; the release follows.",
+        ));
     }
     let (_, client) = work.node_of(&server).await?;
-    let ask = Ask::Activate(Activate { site: site.id, release });
+    let ask = Ask::Activate(Activate {
+        site: site.id,
+        release,
+    });
     client.guest(server.id, server.epoch, ask).await?;
     Ok(())
 }
@@ -61,10 +75,18 @@ pub(super) async fn commit(work: &mut Work) -> Outcome<()> {
         site.current_release = Some(release);
         tx.sites().update(&site, now_ms()).await?;
     }
-    let version = tx.manifests().changed(site.server, &[ManifestChange::Site(id)]).await?;
+    let version = tx
+        .manifests()
+        .changed(site.server, &[ManifestChange::Site(id)])
+        .await?;
     let data = json!({"domain": site.domain, "release": release});
     tx.events()
-        .announce(vec![event_of("release.live", release.uuid(), Some(site.account), data)])
+        .announce(vec![event_of(
+            "release.live",
+            release.uuid(),
+            Some(site.account),
+            data,
+        )])
         .await?;
     tx.commit().await?;
     work.keep("manifest_version", version);

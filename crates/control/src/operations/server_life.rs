@@ -21,7 +21,7 @@ use undine_model::lifecycle::{ServerEvent, ServerState};
 use undine_store::{Db, ReplicaFilter};
 
 use super::new::event_of;
-use super::server_start::{failed, image, mark_failed, open, replica, boot};
+use super::server_start::{boot, failed, image, mark_failed, open, replica};
 use super::trouble::{Outcome, Trouble};
 use super::work::Work;
 use super::{Kind, step};
@@ -77,7 +77,10 @@ async fn halt(work: &mut Work) -> Outcome<()> {
     }
     let (node, client) = work.node_of(&server).await?;
     let grace_s = work.param::<Option<u32>>("grace_s")?.unwrap_or(GRACE_S);
-    let spec = StopSpec { epoch: server.epoch, grace_s };
+    let spec = StopSpec {
+        epoch: server.epoch,
+        grace_s,
+    };
     let mut answer = client.stop(server.id, &spec).await;
     let until = now_ms() + i64::from(grace_s) * 1000 + 60_000;
     loop {
@@ -115,26 +118,43 @@ async fn record(work: &mut Work, event: ServerEvent, last: bool) -> Outcome<()> 
     let tx = work.control.store.begin().await?;
     let mut record = tx.servers().lock(id).await?;
     let (state, _) = record.state.on(event).map_err(|refused| {
-        Trouble::stop(refused.to_string(), "Something else was wanted of the server meanwhile.")
+        Trouble::stop(
+            refused.to_string(),
+            "Something else was wanted of the server meanwhile.",
+        )
     })?;
     record.state = state;
     if last {
         record.error = None;
-        record.operation = record.operation.filter(|operation| *operation != work.operation.id);
+        record.operation = record
+            .operation
+            .filter(|operation| *operation != work.operation.id);
     }
     tx.servers().update(&record, now_ms()).await?;
     server_changed(&tx, id).await?;
     let kind = format!("server.{state}");
-    tx.events().announce(vec![event_of(&kind, id.uuid(), None, json!({"name": record.name}))]).await?;
+    tx.events()
+        .announce(vec![event_of(
+            &kind,
+            id.uuid(),
+            None,
+            json!({"name": record.name}),
+        )])
+        .await?;
     tx.commit().await?;
     Ok(())
 }
 
 async fn disk(work: &mut Work) -> Outcome<()> {
     let server = work.server().await?;
-    let filter = ReplicaFilter { server: Some(server.id), ..ReplicaFilter::default() };
+    let filter = ReplicaFilter {
+        server: Some(server.id),
+        ..ReplicaFilter::default()
+    };
     for replica in work.control.store.replicas().all(&filter).await? {
-        let Some(node) = work.control.store.nodes().find(replica.node).await? else { continue };
+        let Some(node) = work.control.store.nodes().find(replica.node).await? else {
+            continue;
+        };
         let client = work.control.nodes.of(&node)?;
         match client.forget(server.id, server.epoch).await {
             Err(CallError::Refused(problem)) if problem.status == 404 => {}
@@ -144,7 +164,8 @@ async fn disk(work: &mut Work) -> Outcome<()> {
             Err(CallError::Refused(problem)) if problem.status == 404 => {}
             other => other?,
         }
-        work.progress(format!("{} has removed the disk", node.name)).await?;
+        work.progress(format!("{} has removed the disk", node.name))
+            .await?;
     }
     Ok(())
 }
@@ -152,15 +173,22 @@ async fn disk(work: &mut Work) -> Outcome<()> {
 async fn forget(work: &mut Work) -> Outcome<()> {
     let id: ServerId = work.param("server")?;
     let tx = work.control.store.begin().await?;
-    let Some(server) = tx.servers().find(id).await? else { return Ok(()) };
-    let filter = ReplicaFilter { server: Some(id), ..ReplicaFilter::default() };
+    let Some(server) = tx.servers().find(id).await? else {
+        return Ok(());
+    };
+    let filter = ReplicaFilter {
+        server: Some(id),
+        ..ReplicaFilter::default()
+    };
     for replica in tx.replicas().all(&filter).await? {
         tx.replicas().delete(replica.id, None).await?;
     }
     tx.servers().delete(id, None).await?;
     tx.metrics().forget(id.uuid()).await?;
     let data = json!({"name": server.name});
-    tx.events().announce(vec![event_of("server.deleted", id.uuid(), None, data)]).await?;
+    tx.events()
+        .announce(vec![event_of("server.deleted", id.uuid(), None, data)])
+        .await?;
     tx.commit().await?;
     Ok(())
 }

@@ -22,9 +22,7 @@ use undine_api::node::{
 };
 use undine_manifest::Manifest;
 use undine_model::lifecycle::{ServerEvent, ServerState};
-use undine_store::{
-    Db, ImageFilter, InstanceFilter, Replica, ReplicaFilter, ReplicaState, Server,
-};
+use undine_store::{Db, ImageFilter, InstanceFilter, Replica, ReplicaFilter, ReplicaState, Server};
 
 use super::new::event_of;
 use super::trouble::{Outcome, Trouble};
@@ -45,12 +43,20 @@ pub(super) const STEPS: &[StepOf] = &[
 ];
 
 /// A new server comes up.
-pub const CREATE: Kind =
-    Kind { name: "server.create", steps: STEPS, failed, patience_ms: super::PATIENCE_MS };
+pub const CREATE: Kind = Kind {
+    name: "server.create",
+    steps: STEPS,
+    failed,
+    patience_ms: super::PATIENCE_MS,
+};
 
 /// A server comes up again.
-pub const START: Kind =
-    Kind { name: "server.start", steps: STEPS, failed, patience_ms: super::PATIENCE_MS };
+pub const START: Kind = Kind {
+    name: "server.start",
+    steps: STEPS,
+    failed,
+    patience_ms: super::PATIENCE_MS,
+};
 
 /// How often a node is asked how far it is.
 const ASK: Duration = Duration::from_millis(250);
@@ -61,13 +67,17 @@ const BOOT_MS: i64 = 8 * 60_000;
 pub(super) async fn image(work: &mut Work) -> Outcome<()> {
     let server = work.server().await?;
     let (node, client) = work.node_of(&server).await?;
-    let fetch =
-        FetchImage { manifest: image_of(&work.control, &server).await?, sources: sources(&work.control).await? };
+    let fetch = FetchImage {
+        manifest: image_of(&work.control, &server).await?,
+        sources: sources(&work.control).await?,
+    };
     let until = now_ms() + IMAGE_MS;
     loop {
         let status = client.image(&fetch).await?;
         if status.present {
-            return work.progress(format!("{} holds the image", node.name)).await;
+            return work
+                .progress(format!("{} holds the image", node.name))
+                .await;
         }
         if let Some(error) = status.error {
             return Err(Trouble::wait(
@@ -76,9 +86,13 @@ pub(super) async fn image(work: &mut Work) -> Outcome<()> {
             ));
         }
         let percent = status.have * 100 / status.total.max(1);
-        work.progress(format!("{} fetches the image: {percent} %", node.name)).await?;
+        work.progress(format!("{} fetches the image: {percent} %", node.name))
+            .await?;
         if now_ms() > until {
-            return Err(Trouble::wait("fetching the image takes too long", "See the node's network."));
+            return Err(Trouble::wait(
+                "fetching the image takes too long",
+                "See the node's network.",
+            ));
         }
         tokio::time::sleep(ASK).await;
     }
@@ -86,8 +100,12 @@ pub(super) async fn image(work: &mut Work) -> Outcome<()> {
 
 /// The image of a server, as its nodes know it.
 pub(super) async fn image_of(control: &Control, server: &Server) -> Outcome<ImageManifest> {
-    let gone = |detail: &str| Trouble::stop(detail, "Import the image with `undine-control import`.");
-    let filter = ImageFilter { hash: server.image_hash.clone(), ..ImageFilter::default() };
+    let gone =
+        |detail: &str| Trouble::stop(detail, "Import the image with `undine-control import`.");
+    let filter = ImageFilter {
+        hash: server.image_hash.clone(),
+        ..ImageFilter::default()
+    };
     let image = match &server.image_hash {
         Some(_) => control.store.images().find_by(&filter).await?,
         None => None,
@@ -98,7 +116,11 @@ pub(super) async fn image_of(control: &Control, server: &Server) -> Outcome<Imag
 
 /// Where nodes fetch images from: every instance; one that lacks a file gets it from the others.
 async fn sources(control: &Control) -> Outcome<Vec<String>> {
-    let instances = control.store.instances().all(&InstanceFilter::default()).await?;
+    let instances = control
+        .store
+        .instances()
+        .all(&InstanceFilter::default())
+        .await?;
     Ok(instances
         .iter()
         .map(|instance| format!("https://{}/internal/v1/blobs", instance.internal_url))
@@ -127,15 +149,27 @@ pub(super) async fn replica(work: &mut Work) -> Outcome<()> {
             })
             .await?;
     }
-    work.progress(format!("{} holds the disk of {}", node.name, server.disk)).await
+    work.progress(format!("{} holds the disk of {}", node.name, server.disk))
+        .await
 }
 
 async fn replica_of(control: &Control, server: &Server) -> Outcome<Replica> {
-    let filter =
-        ReplicaFilter { server: Some(server.id), node: server.node, ..ReplicaFilter::default() };
-    control.store.replicas().find_by(&filter).await?.ok_or_else(|| {
-        Trouble::stop("the server has no replica on its node", "Delete it and make it again.")
-    })
+    let filter = ReplicaFilter {
+        server: Some(server.id),
+        node: server.node,
+        ..ReplicaFilter::default()
+    };
+    control
+        .store
+        .replicas()
+        .find_by(&filter)
+        .await?
+        .ok_or_else(|| {
+            Trouble::stop(
+                "the server has no replica on its node",
+                "Delete it and make it again.",
+            )
+        })
 }
 
 async fn open_replica(
@@ -175,7 +209,10 @@ pub(super) async fn boot(work: &mut Work) -> Outcome<()> {
         }
         if now_ms() > until {
             return Err(Trouble::stop(
-                format!("the server did not answer for itself within {} s", BOOT_MS / 1000),
+                format!(
+                    "the server did not answer for itself within {} s",
+                    BOOT_MS / 1000
+                ),
                 "See the console log of the server on its node; `start` tries again.",
             ));
         }
@@ -184,10 +221,19 @@ pub(super) async fn boot(work: &mut Work) -> Outcome<()> {
     }
     if let Some(start) = &status.start {
         work.keep("start", start);
-        let how = if start.from_template { "a template" } else { "cold boot" };
-        let fallback = start.fallback.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+        let how = if start.from_template {
+            "a template"
+        } else {
+            "cold boot"
+        };
+        let fallback = start
+            .fallback
+            .as_deref()
+            .map(|why| format!(" ({why})"))
+            .unwrap_or_default();
         let total = start.steps_s.last().map_or(0.0, |(_, seconds)| *seconds);
-        work.progress(format!("up by {how}{fallback} in {total:.1} s")).await?;
+        work.progress(format!("up by {how}{fallback} in {total:.1} s"))
+            .await?;
     }
     if let Some(applied) = &status.applied {
         record(&work.control, server.id, applied, &sites).await?;
@@ -196,7 +242,10 @@ pub(super) async fn boot(work: &mut Work) -> Outcome<()> {
 }
 
 fn did_not_start(status: &ServerStatus) -> Trouble {
-    let why = status.error.clone().unwrap_or_else(|| "the node gave no reason".to_owned());
+    let why = status
+        .error
+        .clone()
+        .unwrap_or_else(|| "the node gave no reason".to_owned());
     Trouble::stop(
         format!("the server did not start: {why}"),
         "See the console log of the server on its node; `start` tries again.",
@@ -214,7 +263,10 @@ async fn start_spec(
     let replica = replica_of(control, server).await?;
     let status = open_replica(client, server, &replica).await?;
     let export = status.export.ok_or_else(|| {
-        Trouble::wait("the disk's daemon is not up", "It is tried again by itself.")
+        Trouble::wait(
+            "the disk's daemon is not up",
+            "It is tried again by itself.",
+        )
     })?;
     let cluster = &control.cluster;
     Ok(StartSpec {
@@ -224,8 +276,14 @@ async fn start_spec(
         memory: server.memory,
         vcpus: server.vcpus,
         cpu: server.cpu,
-        machine: server.machine.clone().unwrap_or_else(|| cluster.machine.clone()),
-        cpu_model: server.cpu_model.clone().unwrap_or_else(|| cluster.cpu_model.clone()),
+        machine: server
+            .machine
+            .clone()
+            .unwrap_or_else(|| cluster.machine.clone()),
+        cpu_model: server
+            .cpu_model
+            .clone()
+            .unwrap_or_else(|| cluster.cpu_model.clone()),
         template: server.template,
         network: network_of(&cluster.network, server)?,
         machine_id: server.machine_id.clone(),
@@ -241,7 +299,12 @@ async fn start_spec(
 }
 
 fn network_of(network: &ClusterNetwork, server: &Server) -> Outcome<ServerNetwork> {
-    let bad = |_| Trouble::stop("the cluster's networks are damaged", "Look at the setting `cluster`.");
+    let bad = |_| {
+        Trouble::stop(
+            "the cluster's networks are damaged",
+            "Look at the setting `cluster`.",
+        )
+    };
     let ipv4: ipnet::Ipv4Net = network.servers_ipv4.parse().map_err(bad)?;
     let ipv6: ipnet::Ipv6Net = network.servers_ipv6.parse().map_err(bad)?;
     Ok(ServerNetwork {
@@ -261,7 +324,10 @@ pub(super) async fn open(work: &mut Work) -> Outcome<()> {
     let tx = work.control.store.begin().await?;
     let mut record = tx.servers().lock(server.id).await?;
     let (state, _) = record.state.on(ServerEvent::Answered).map_err(|refused| {
-        Trouble::stop(refused.to_string(), "Somebody stopped or deleted the server meanwhile.")
+        Trouble::stop(
+            refused.to_string(),
+            "Somebody stopped or deleted the server meanwhile.",
+        )
     })?;
     record.state = state;
     record.error = None;
@@ -270,7 +336,12 @@ pub(super) async fn open(work: &mut Work) -> Outcome<()> {
     tx.servers().update(&record, now_ms()).await?;
     server_changed(&tx, server.id).await?;
     tx.events()
-        .announce(vec![event_of("server.running", server.id.uuid(), None, json!({"name": server.name}))])
+        .announce(vec![event_of(
+            "server.running",
+            server.id.uuid(),
+            None,
+            json!({"name": server.name}),
+        )])
         .await?;
     tx.commit().await?;
     Ok(())
@@ -290,7 +361,9 @@ pub(super) async fn mark_failed(
     detail: String,
 ) -> Outcome<()> {
     let tx = work.control.store.begin().await?;
-    let Some(_) = tx.servers().find(id).await? else { return Ok(()) };
+    let Some(_) = tx.servers().find(id).await? else {
+        return Ok(());
+    };
     let mut record = tx.servers().lock(id).await?;
     if record.state != ServerState::Deleting
         && let Ok((state, _)) = record.state.on(ServerEvent::Fail)
@@ -298,11 +371,15 @@ pub(super) async fn mark_failed(
         record.state = state;
     }
     record.error = Some(detail.clone());
-    record.operation = record.operation.filter(|operation| *operation != work.operation.id);
+    record.operation = record
+        .operation
+        .filter(|operation| *operation != work.operation.id);
     tx.servers().update(&record, now_ms()).await?;
     server_changed(&tx, id).await?;
     let data = json!({"name": record.name, "error": detail});
-    tx.events().announce(vec![event_of("server.failed", id.uuid(), None, data)]).await?;
+    tx.events()
+        .announce(vec![event_of("server.failed", id.uuid(), None, data)])
+        .await?;
     tx.commit().await?;
     Ok(())
 }

@@ -7,10 +7,7 @@
 //! | apply | the server runs the change, now or when it starts | none: the guest keeps the last good state; the reason stands at the site |
 //! | open | state and routes say so | none: the last step, one transaction |
 
-
-
-
-use super::site_create::{apply_version, applied_well, certificate, failed, open, site_of};
+use super::site_create::{applied_well, apply_version, certificate, failed, open, site_of};
 use super::trouble::Outcome;
 use super::work::Work;
 use super::{Kind, step};
@@ -37,7 +34,9 @@ async fn apply(work: &mut Work) -> Outcome<()> {
     }
     match push(&work.control, site.server, version).await? {
         Pushed::Applied => applied_well(work, version).await,
-        Pushed::Later => work.progress("the server is not up; it gets this when it starts").await,
+        Pushed::Later => {
+            work.progress("the server is not up; it gets this when it starts")
+                .await
+        }
     }
 }
-

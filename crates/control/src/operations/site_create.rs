@@ -13,7 +13,7 @@
 use futures_util::future::BoxFuture;
 use serde_json::json;
 use undine_model::lifecycle::SiteState;
-use undine_model::{SiteId, ServerId};
+use undine_model::{ServerId, SiteId};
 use undine_store::{Db, Site, SiteCertificate, SiteCertificateFilter, StoreError};
 
 use super::new::event_of;
@@ -40,9 +40,13 @@ pub const CREATE: Kind = Kind {
 /// The site that an operation works on.
 pub(super) async fn site_of(work: &Work) -> Outcome<Site> {
     let id: SiteId = work.param("site")?;
-    work.control.store.sites().find(id).await?.filter(|site| site.state != SiteState::Deleting).ok_or_else(
-        || Trouble::stop("the site was deleted meanwhile", "Nothing is left to do."),
-    )
+    work.control
+        .store
+        .sites()
+        .find(id)
+        .await?
+        .filter(|site| site.state != SiteState::Deleting)
+        .ok_or_else(|| Trouble::stop("the site was deleted meanwhile", "Nothing is left to do."))
 }
 
 pub(super) async fn certificate(work: &mut Work) -> Outcome<()> {
@@ -59,15 +63,23 @@ const RENEW_BEFORE_MS: i64 = 30 * 24 * 3_600_000;
 
 /// The host name has a certificate that lasts for a while.
 pub async fn ensure_certificate(control: &Control, host: &str) -> Outcome<bool> {
-    let filter = SiteCertificateFilter { host: Some(host.to_owned()) };
+    let filter = SiteCertificateFilter {
+        host: Some(host.to_owned()),
+    };
     let kept = control.store.certificates().find_by(&filter).await?;
     let now = now_ms();
-    if kept.as_ref().is_some_and(|kept| kept.expires_at > now + RENEW_BEFORE_MS) {
+    if kept
+        .as_ref()
+        .is_some_and(|kept| kept.expires_at > now + RENEW_BEFORE_MS)
+    {
         return Ok(false);
     }
-    let issued = control.sites_authority.issue_site(&[host], now_utc()).map_err(|error| {
-        Trouble::stop(crate::refusal::chain(&error), "Look at the log of control.")
-    })?;
+    let issued = control
+        .sites_authority
+        .issue_site(&[host], now_utc())
+        .map_err(|error| {
+            Trouble::stop(crate::refusal::chain(&error), "Look at the log of control.")
+        })?;
     let certificate = SiteCertificate {
         id: kept.as_ref().map_or_else(new_id, |kept| kept.id),
         version: kept.as_ref().map_or(1, |kept| kept.version),
@@ -75,12 +87,19 @@ pub async fn ensure_certificate(control: &Control, host: &str) -> Outcome<bool> 
         updated_at: now,
         host: host.to_owned(),
         chain_pem: issued.chain,
-        encrypted_key: control.secrets.seal(&format!("certificate/{host}"), issued.key.as_bytes()),
+        encrypted_key: control
+            .secrets
+            .seal(&format!("certificate/{host}"), issued.key.as_bytes()),
         expires_at: issued.expires_unix_s * 1000,
     };
     let written = match kept {
         None => control.store.certificates().insert(&certificate).await,
-        Some(_) => control.store.certificates().update(&certificate, now).await.map(drop),
+        Some(_) => control
+            .store
+            .certificates()
+            .update(&certificate, now)
+            .await
+            .map(drop),
     };
     match written {
         // Another instance made it at the same time.
@@ -106,7 +125,8 @@ pub(super) async fn apply_version(
     match push(&work.control, server, version).await? {
         Pushed::Applied => Ok(()),
         Pushed::Later if !must => {
-            work.progress("the server is not up; it gets this when it starts").await
+            work.progress("the server is not up; it gets this when it starts")
+                .await
         }
         Pushed::Later => Err(Trouble::wait(
             "the server is not up",
@@ -122,7 +142,8 @@ pub(super) async fn applied_well(work: &mut Work, version: u64) -> Outcome<()> {
         return Ok(());
     }
     Err(Trouble::stop(
-        site.error.unwrap_or_else(|| "the server gave no reason".to_owned()),
+        site.error
+            .unwrap_or_else(|| "the server gave no reason".to_owned()),
         "Change the site's settings, then retry it.",
     ))
 }
@@ -140,7 +161,12 @@ pub(super) async fn open(work: &mut Work) -> Outcome<()> {
     let site = tx.sites().update(&site, now_ms()).await?;
     sites_changed(&tx, std::slice::from_ref(&site)).await?;
     let data = json!({"domain": site.domain, "state": site.state});
-    let event = event_of(&format!("site.{}", site.state), site.id.uuid(), Some(site.account), data);
+    let event = event_of(
+        &format!("site.{}", site.state),
+        site.id.uuid(),
+        Some(site.account),
+        data,
+    );
     tx.events().announce(vec![event]).await?;
     tx.commit().await?;
     Ok(())
@@ -150,7 +176,9 @@ pub(super) fn failed(work: &mut Work, detail: String) -> BoxFuture<'_, Outcome<(
     Box::pin(async move {
         let id: SiteId = work.param("site")?;
         let tx = work.control.store.begin().await?;
-        let Some(_) = tx.sites().find(id).await? else { return Ok(()) };
+        let Some(_) = tx.sites().find(id).await? else {
+            return Ok(());
+        };
         let mut site = tx.sites().lock(id).await?;
         if site.state != SiteState::Deleting {
             site.state = SiteState::Failed;
@@ -160,7 +188,12 @@ pub(super) fn failed(work: &mut Work, detail: String) -> BoxFuture<'_, Outcome<(
         sites_changed(&tx, std::slice::from_ref(&site)).await?;
         let data = json!({"domain": site.domain, "error": detail});
         tx.events()
-            .announce(vec![event_of("site.failed", id.uuid(), Some(site.account), data)])
+            .announce(vec![event_of(
+                "site.failed",
+                id.uuid(),
+                Some(site.account),
+                data,
+            )])
             .await?;
         tx.commit().await?;
         Ok(())

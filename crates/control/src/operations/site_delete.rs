@@ -36,29 +36,46 @@ async fn apply(work: &mut Work) -> Outcome<()> {
 async fn forget(work: &mut Work) -> Outcome<()> {
     let id: SiteId = work.param("site")?;
     let tx = work.control.store.begin().await?;
-    let Some(site) = tx.sites().find(id).await? else { return Ok(()) };
+    let Some(site) = tx.sites().find(id).await? else {
+        return Ok(());
+    };
     let names = tx.sites().aliases_of(id).await?;
     for host in std::iter::once(&site.domain).chain(&names) {
-        let filter = SiteCertificateFilter { host: Some(host.to_string()) };
+        let filter = SiteCertificateFilter {
+            host: Some(host.to_string()),
+        };
         if let Some(certificate) = tx.certificates().find_by(&filter).await? {
             tx.certificates().delete(certificate.id, None).await?;
         }
     }
-    let filter = DatabaseFilter { site: Some(id), ..DatabaseFilter::default() };
+    let filter = DatabaseFilter {
+        site: Some(id),
+        ..DatabaseFilter::default()
+    };
     for database in tx.databases().all(&filter).await? {
         tx.databases().delete(database.id, None).await?;
     }
     let mut site = tx.sites().lock(id).await?;
     site.current_release = None;
     tx.sites().update(&site, crate::clock::now_ms()).await?;
-    let filter = ReleaseFilter { site: Some(id), ..ReleaseFilter::default() };
+    let filter = ReleaseFilter {
+        site: Some(id),
+        ..ReleaseFilter::default()
+    };
     for release in tx.releases().all(&filter).await?.into_iter().rev() {
         tx.releases().delete(release.id, None).await?;
     }
     tx.sites().delete(id, None).await?;
     tx.metrics().forget(id.uuid()).await?;
     let data = json!({"domain": site.domain});
-    tx.events().announce(vec![event_of("site.deleted", id.uuid(), Some(site.account), data)]).await?;
+    tx.events()
+        .announce(vec![event_of(
+            "site.deleted",
+            id.uuid(),
+            Some(site.account),
+            data,
+        )])
+        .await?;
     tx.commit().await?;
     Ok(())
 }

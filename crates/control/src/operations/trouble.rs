@@ -35,12 +35,18 @@ pub enum Trouble {
 impl Trouble {
     /// It may end well later.
     pub fn wait(detail: impl AsRef<str>, remedy: impl Into<String>) -> Self {
-        Self::Wait { detail: capital(detail.as_ref()), remedy: remedy.into() }
+        Self::Wait {
+            detail: capital(detail.as_ref()),
+            remedy: remedy.into(),
+        }
     }
 
     /// It will not end well.
     pub fn stop(detail: impl AsRef<str>, remedy: impl Into<String>) -> Self {
-        Self::Stop { detail: capital(detail.as_ref()), remedy: remedy.into() }
+        Self::Stop {
+            detail: capital(detail.as_ref()),
+            remedy: remedy.into(),
+        }
     }
 }
 

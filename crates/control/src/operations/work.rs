@@ -74,7 +74,10 @@ impl Work {
             Trouble::stop("the server has no node", "Delete it and make it again.")
         })?;
         let node = self.control.store.nodes().find(id).await?.ok_or_else(|| {
-            Trouble::stop("the server's node was removed", "Delete the server and make it again.")
+            Trouble::stop(
+                "the server's node was removed",
+                "Delete the server and make it again.",
+            )
         })?;
         let client = self.control.nodes.of(&node)?;
         Ok((node, client))
