@@ -5,8 +5,10 @@
 //! drive serve DIR IP:PORT IMAGE   takes reports and leases, serves the image's files
 //! drive call DIR METHOD PATH [FILE]   one call to the node as control; FILE is the body
 //! drive upload DIR PATH UPLOAD FILE   streams FILE with the description UPLOAD (JSON)
+//! drive start DIR IMAGE PROFILES PROFILE N [template]   image, replica, start, and waits
 //! ```
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,14 +18,20 @@ use axum::extract::{Path as UrlPath, State};
 use axum::http::HeaderMap;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use undine_api::internal::{ClusterNetwork, LeaseAnswer, LeaseRequest, Role};
-use undine_api::node::UPLOAD_HEADER;
+use undine_api::node::{
+    FetchImage, ImageManifest, ImageStatus, Phase, ReplicaSpec, ReplicaStatus, ReplicaTarget,
+    ServerNetwork, ServerStatus, StartSpec, UPLOAD_HEADER,
+};
 use undine_link::{Authority, Credentials, Identity, Method, PeerClient};
-use undine_model::NodeId;
+use undine_manifest::Manifest;
+use undine_model::{Bytes, MilliCpu, NodeId, ReplicaId, ServerId};
 use undine_node::settings::{Declared, Settings, guard_folder, identity_folder};
+
+const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -45,6 +53,24 @@ async fn main() -> anyhow::Result<()> {
                 None => request,
             };
             print(request).await
+        }
+        [
+            "start",
+            dir,
+            image,
+            profiles,
+            profile,
+            number,
+            template @ ..,
+        ] => {
+            let wish = Wish {
+                image: PathBuf::from(image),
+                profiles: PathBuf::from(profiles),
+                profile: (*profile).to_owned(),
+                number: number.parse()?,
+                template: !template.is_empty(),
+            };
+            start(Path::new(dir), &wish).await
         }
         ["upload", dir, path, upload, file] => {
             let request = client(Path::new(dir))?
@@ -109,6 +135,132 @@ fn client(dir: &Path) -> anyhow::Result<PeerClient> {
         &id,
         settings.address,
     )?)
+}
+
+struct Wish {
+    image: PathBuf,
+    profiles: PathBuf,
+    profile: String,
+    number: u8,
+    template: bool,
+}
+
+/// What control's operation does, step by step.
+async fn start(dir: &Path, wish: &Wish) -> anyhow::Result<()> {
+    let settings = Settings::load(&dir.join("node"))?.context("run init first")?;
+    let client = client(dir)?;
+    let mut image: Value = serde_json::from_slice(&std::fs::read(wish.image.join("image.json"))?)?;
+    image["packages"] = json!([]);
+    let image: ImageManifest = serde_json::from_value(image)?;
+    let fetch = FetchImage {
+        manifest: image.clone(),
+        sources: vec![format!("https://{}/internal/v1/blobs", settings.control[0])],
+    };
+    let path = format!("/node/v1/images/{}", image.hash);
+    loop {
+        let status: ImageStatus = client.call(Method::PUT, &path, Some(&fetch), SOON).await?;
+        if status.present {
+            break;
+        }
+        eprintln!(
+            "image {} of {} {:?}",
+            status.have, status.total, status.error
+        );
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let server = ServerId::from_parts(1_700_000_000_000, [wish.number; 10]);
+    let spec = ReplicaSpec {
+        replica: ReplicaId::from_parts(1_700_000_000_000, [wish.number; 10]),
+        epoch: 1,
+        size: Bytes::gib(2),
+        create: true,
+        accept_stale: true,
+        remote: false,
+    };
+    let path = format!("/node/v1/replicas/{server}");
+    let replica: ReplicaStatus = client.call(Method::PUT, &path, Some(&spec), SOON).await?;
+    let spec = start_spec(&settings, wish, image, server, &replica)?;
+    let path = format!("/node/v1/servers/{server}");
+    let begin = std::time::Instant::now();
+    let mut status: ServerStatus = client.call(Method::PUT, &path, Some(&spec), SOON).await?;
+    while matches!(status.phase, Phase::Booting | Phase::Configuring) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        status = client.call(Method::GET, &path, None::<&()>, SOON).await?;
+    }
+    println!("{}", serde_json::to_string_pretty(&status)?);
+    eprintln!(
+        "{server} {:?} after {:.2} s",
+        status.phase,
+        begin.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn start_spec(
+    settings: &Settings,
+    wish: &Wish,
+    image: ImageManifest,
+    server: ServerId,
+    replica: &ReplicaStatus,
+) -> anyhow::Result<StartSpec> {
+    let mut files = BTreeMap::new();
+    read_below(&wish.profiles, &wish.profiles, &mut files)?;
+    let profile = undine_manifest::load::profiles(&files)?
+        .into_iter()
+        .find(|profile| profile.name.as_str() == wish.profile)
+        .context("no such profile")?;
+    let number = wish.number;
+    let node = settings.node;
+    Ok(StartSpec {
+        epoch: 1,
+        name: format!("server-{number}"),
+        image,
+        memory: profile.memory,
+        vcpus: profile.vcpus,
+        cpu: MilliCpu(profile.vcpus * 1000),
+        machine: "pc-q35-10.0".into(),
+        cpu_model: "qemu64".into(),
+        template: wish.template,
+        network: ServerNetwork {
+            mac: format!("02:75:6e:01:00:{number:02x}"),
+            ipv4: std::net::Ipv4Addr::new(10, 214, 1, number),
+            ipv4_prefix: 16,
+            ipv6: format!("fd5e:d1e0:214::1:{number:x}").parse()?,
+            ipv6_prefix: 64,
+            gateways: settings.network.gateways.clone(),
+            resolvers: settings.network.gateways.clone(),
+            smtp: false,
+        },
+        machine_id: format!("{number:032x}"),
+        replicas: vec![ReplicaTarget {
+            node,
+            replica: replica.replica,
+            export: replica.export.clone().context("the replica is not open")?,
+            address: None,
+        }],
+        blank: true,
+        manifest: Manifest {
+            format: 1,
+            version: 1,
+            server,
+            profile,
+            sites: vec![],
+            databases: vec![],
+        },
+    })
+}
+
+fn read_below(root: &Path, at: &Path, files: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(at)?.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            read_below(root, &path, files)?;
+        } else {
+            let name = path.strip_prefix(root)?.to_string_lossy().into_owned();
+            files.insert(name, std::fs::read_to_string(&path)?);
+        }
+    }
+    Ok(())
 }
 
 async fn print(request: reqwest::RequestBuilder) -> anyhow::Result<()> {

@@ -168,7 +168,8 @@ fn again() -> ExitCode {
     failed(&error.into())
 }
 
-async fn joined(flags: JoinFlags) -> anyhow::Result<End> {
+async fn joined(mut flags: JoinFlags) -> anyhow::Result<End> {
+    flags.state_dir = std::path::absolute(flags.state_dir)?;
     undine_node::files::make_folder(&flags.state_dir)?;
     let host = Host::open(&flags.state_dir, Choice::Probe)
         .await
@@ -198,7 +199,9 @@ async fn joined(flags: JoinFlags) -> anyhow::Result<End> {
     Ok(End::Told)
 }
 
-async fn served(flags: RunFlags) -> anyhow::Result<End> {
+async fn served(mut flags: RunFlags) -> anyhow::Result<End> {
+    // VMs and daemons have another working folder.
+    flags.state_dir = std::path::absolute(flags.state_dir)?;
     if !rustix::process::geteuid().is_root() {
         anyhow::bail!(
             "undine-node must run as root: it makes taps, users' processes and control groups"

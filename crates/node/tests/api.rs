@@ -287,7 +287,7 @@ async fn an_oversized_request_is_refused_by_its_size() {
     let (_dir, router) = node().await;
     let path = format!("/node/v1/servers/{SERVER}/guest");
     let control = Some(peer(Some(Role::Control)));
-    let large = format!("{{\"x\": \"{}\"}}", "a".repeat(17 << 20));
+    let large = format!("{{\"x\": \"{}\"}}", "a".repeat(21 << 20));
     let (status, answer) = call(&router, control, "POST", &path, large).await;
     assert_eq!(
         (status.as_u16(), &answer["type"]),

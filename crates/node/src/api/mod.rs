@@ -18,7 +18,7 @@ use undine_api::problem::PROBLEM_JSON;
 use crate::agent::Agent;
 
 /// The largest request that is not an upload: a whole manifest with room to spare.
-const BODY_LIMIT: usize = 16 << 20;
+const BODY_LIMIT: usize = 20 << 20;
 
 /// Every endpoint: method and path.
 pub const ENDPOINTS: [(&str, &str); 10] = [

@@ -13,7 +13,7 @@ pub async fn write(to: &mut (impl AsyncWrite + Unpin), kind: u8, payload: &[u8])
     if payload.len() > MAX_PAYLOAD {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "a frame holds at most 1 MiB",
+            "this does not fit into a frame",
         ));
     }
     let length = u32::try_from(payload.len() + 1).map_err(io::Error::other)?;

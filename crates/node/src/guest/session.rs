@@ -19,7 +19,11 @@ use undine_api::guest::{
 use super::frame;
 
 /// How long one `hello` may wait before the connection is made anew.
-const HELLO: Duration = Duration::from_secs(5);
+const HELLO: Duration = Duration::from_secs(3);
+
+/// The tail of an older session ends after a few tries; what makes no sense for longer is an agent
+/// of another version.
+const NONSENSE: u32 = 20;
 
 /// Why the agent did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +38,12 @@ pub enum GuestError {
     #[error("the channel to the agent inside the server broke")]
     Channel(#[from] io::Error),
     /// It answered something that the protocol does not know.
-    #[error("the agent inside the server answered something else than expected")]
+    #[error(
+        "the agent inside the server answered something that this node does not understand; is its image of another version?"
+    )]
     Unexpected,
     /// The question does not fit into a frame.
-    #[error("the question has {0} bytes; at most 1 MiB fits")]
+    #[error("the question has {0} bytes; at most {most} fit", most = MAX_PAYLOAD)]
     TooLarge(usize),
     /// What was uploaded broke off or was longer than announced.
     #[error("the upload broke off: {0}")]
@@ -119,9 +125,13 @@ impl Guest {
     /// It did not answer within the deadline.
     pub async fn hello(&mut self, deadline: Duration) -> Result<HelloAnswer, GuestError> {
         let until = Instant::now() + deadline;
+        let mut nonsense = 0;
         loop {
             match timeout_at(until, timeout(HELLO, self.open())).await {
                 Err(_) => return Err(GuestError::Silent(deadline)),
+                Ok(Ok(Err(GuestError::Unexpected))) if nonsense == NONSENSE => {
+                    return Err(GuestError::Unexpected);
+                }
                 Ok(Ok(Ok((channel, answer)))) => {
                     self.channel = Some(channel);
                     return Ok(answer);
@@ -130,7 +140,11 @@ impl Guest {
                     return Err(GuestError::Refused(failure));
                 }
                 // No socket yet, or the tail of an older session: try again until the deadline.
-                Ok(Ok(Err(_)) | Err(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Ok(Ok(Err(error))) => {
+                    nonsense += u32::from(matches!(error, GuestError::Unexpected));
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Ok(Err(_)) => {}
             }
         }
     }
