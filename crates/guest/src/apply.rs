@@ -179,6 +179,10 @@ fn remove_sites(place: &Place<'_>, change: &Change<'_>, gathered: &mut Gathered)
         if let Ok(rendered) = renderer.site(spec, "") {
             leave(place, &rendered, None);
         }
+        // Whatever else the site's user has running goes with the slice.
+        if units::site_cgroup(spec.uid).exists() {
+            let _ = units::stop(&[&caps::slice(spec.uid)]);
+        }
         caps::remove(&place.units, spec.uid).doing("remove a site's caps")?;
         site::remove(place.paths, spec, place.device)?;
         gathered.vhosts.push(Vhost {

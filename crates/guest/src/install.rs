@@ -183,21 +183,43 @@ fn run(
         "site": { "domain": releases.site.domain, "home": releases.at.home },
         "answers": answers,
     });
-    let mut args = vec![
+    let (asked, said) = (work.join(".input"), work.join(".output"));
+    files::replace(&asked, input.to_string().as_bytes(), 0o600).doing("write the answers")?;
+    let mut args = unit_arguments(releases, work, release);
+    args.extend_from_slice(&rendered.install);
+    command::run("/usr/bin/systemd-run", &args).map_err(|mut failed| {
+        let said = fs::read_to_string(&said).unwrap_or_default();
+        let last: Vec<&str> = said.lines().rev().take(5).collect();
+        failed.message = format!(
+            "the installer failed: {}",
+            last.into_iter().rev().collect::<Vec<_>>().join("; ")
+        );
+        failed
+    })?;
+    Ok(())
+}
+
+/// A unit that lives as long as the installer runs, with the site's user and caps. Input and
+/// output are files, because systemd hands over open ones only by way of D-Bus.
+fn unit_arguments(releases: &Releases, work: &Path, release: &Path) -> Vec<String> {
+    let uid = releases.site.uid;
+    let work = work.display();
+    vec![
         "--quiet".to_owned(),
-        "--pipe".to_owned(),
-        "--wait".to_owned(),
         "--collect".to_owned(),
+        "--service-type=oneshot".to_owned(),
+        format!("--unit=undine-install-{uid}.service"),
         format!("--uid={uid}"),
         format!("--gid={uid}"),
         format!("--slice={}", crate::caps::slice(uid)),
         format!("--working-directory={}", release.display()),
-        "--property=RuntimeMaxSec=900".to_owned(),
+        format!("--property=StandardInput=file:{work}/.input"),
+        format!("--property=StandardOutput=file:{work}/.output"),
+        format!("--property=StandardError=file:{work}/.output"),
+        "--property=TimeoutStartSec=900".to_owned(),
         "--property=NoNewPrivileges=yes".to_owned(),
         "--".to_owned(),
-    ];
-    args.extend_from_slice(&rendered.install);
-    command::run_with("/usr/bin/systemd-run", &args, Some(&input.to_string())).map(drop)
+    ]
 }
 
 #[cfg(test)]
