@@ -287,6 +287,7 @@ fn tap_chain(out: &mut String, tap: &Tap) {
          \t\tether saddr != {mac} counter drop\n\
          \t\tether type arp arp saddr ether {mac} arp saddr ip {{ {ipv4}, 0.0.0.0 }} accept\n\
          \t\tether type ip ip saddr {ipv4} accept\n\
+         \t\tether type 0x8035 accept comment \"QEMU tells switches where the card is now\"\n\
          \t\tether type ip6 icmpv6 type {{ nd-router-advert, nd-redirect }} counter drop\n\
          \t\tether type ip6 icmpv6 type nd-neighbor-advert @th,64,128 {own} accept\n\
          \t\tether type ip6 icmpv6 type nd-neighbor-advert @th,64,128 {own_local} accept\n\
