@@ -172,7 +172,11 @@ fn assemble(
         cmdline_tcg,
         kernel_release: finished.kernel_release,
         data_format: definition.data_format,
-        packages: finished.packages,
+        packages: finished
+            .packages
+            .into_iter()
+            .map(|(name, version)| format!("{name} {version}"))
+            .collect(),
     };
     std::fs::write(
         building.join(record::FILE),

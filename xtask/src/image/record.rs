@@ -30,8 +30,8 @@ pub struct ImageRecord {
     pub kernel_release: String,
     /// The layout of the data disk that this image writes.
     pub data_format: u32,
-    /// Every package of the root: name and version.
-    pub packages: Vec<(String, String)>,
+    /// Every package of the root: `name version` each.
+    pub packages: Vec<String>,
 }
 
 /// One file of an image.
