@@ -46,6 +46,11 @@ impl Failpoints {
         self.lock().insert(name.to_owned(), action);
     }
 
+    /// Forgets all points.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
     /// Resolves when a point has halted this instance.
     pub async fn halted(&self) {
         self.halted.cancelled().await;

@@ -1,6 +1,7 @@
 //! This instance says that it lives, and writes down the leases that it has renewed.
 
-use undine_store::{Db, StoreError};
+use undine_model::lifecycle::OperationState;
+use undine_store::{Db, OperationFilter, StoreError};
 
 use crate::clock::now_ms;
 use crate::control::{Control, PROGRAM};
@@ -22,8 +23,20 @@ pub(super) async fn turn(control: &Control) -> Result<()> {
     }
 }
 
-/// Writes down when it started, and that the edges may send it visitors of the panel.
+/// Writes down when it started, and that the edges may send it visitors of the panel. What its
+/// process before had begun is free at once.
 pub async fn announce(control: &Control) -> Result<()> {
+    let own = OperationFilter {
+        owner: Some(control.id),
+        state: Some(OperationState::Running),
+        ..OperationFilter::default()
+    };
+    for operation in control.store.operations().all(&own).await? {
+        match control.store.operations().renew_lease(operation.id, control.id, now_ms(), 0).await {
+            Err(StoreError::LostLease(_)) => {}
+            other => other?,
+        }
+    }
     let host = control.cluster.panel_host();
     let tx = control.store.begin().await?;
     let mut instance = tx.instances().lock(control.id).await?;

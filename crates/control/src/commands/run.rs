@@ -72,11 +72,7 @@ pub async fn serve(
     });
     // Told to systemd, where it started us; elsewhere nobody listens.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        // As dead as by `kill -9`: nothing is ended in order.
-        () = control.failpoints.halted() => return Ok(()),
-    }
+    shutdown.cancelled().await;
     drop(tasks);
     // Long polls and streams would hold us for long; their clients call again elsewhere.
     let _ = tokio::time::timeout(Duration::from_secs(3), servers.join_all()).await;

@@ -101,7 +101,7 @@ async fn fetch(control: &Control, hash: &str) -> Result<()> {
         match control.blobs.fetch(&peer, hash).await {
             Ok(()) => return Ok(()),
             Err(error) => {
-                tracing::info!(hash, instance = %instance.name, error = format!("{error:#}"), "not there")
+                tracing::info!(hash, instance = %instance.name, error = format!("{error:#}"), "not there");
             }
         }
     }

@@ -80,7 +80,7 @@ async fn run(control: &Control, operation: Operation) -> Outcome<()> {
     if work.operation.results["undoing"].is_null() {
         match forward(&mut work, kind).await {
             Err(Trouble::Stop { detail, remedy }) => {
-                begin_undo(&mut work, &detail, &remedy).await?
+                begin_undo(&mut work, &detail, &remedy).await?;
             }
             Err(trouble @ Trouble::Wait { .. }) => return wait(&mut work, kind, trouble).await,
             other => return other,
