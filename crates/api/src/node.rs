@@ -207,7 +207,8 @@ pub struct StartSpec {
     pub memory: Bytes,
     /// Virtual CPUs.
     pub vcpus: u32,
-    /// CPU that it may use at most.
+    /// CPU reserved for it: its weight against the node's other servers. What nobody wants it may
+    /// use as well, up to its virtual CPUs.
     pub cpu: MilliCpu,
     /// Versioned machine type, such as `pc-q35-10.0`.
     pub machine: String,

@@ -10,12 +10,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use undine_link::JoinToken;
-use undine_model::{Bytes, MilliCpu, Slug};
+use undine_model::{Bytes, MilliCpu, NodeId, Slug};
 use undine_node::host::{Choice, Host};
 use undine_node::run::End;
 use undine_node::settings::{Declared, RunSettings, Settings};
 use undine_node::{join, run};
 use undine_qemu::accel::Accel;
+
+/// How many user ids a node has, unless told otherwise.
+const UID_COUNT: u32 = 4_000;
 
 /// The hardware node's agent of Undine.
 #[derive(Parser)]
@@ -83,11 +86,12 @@ struct RunFlags {
     /// The control group below which servers get theirs [default: undine/NAME].
     #[arg(long, env = "UNDINE_NODE_CGROUP")]
     cgroup: Option<String>,
-    /// First of the user ids for VMs and storage daemons; no other program may use them.
-    #[arg(long, env = "UNDINE_NODE_UID_BASE", default_value_t = 70_000)]
-    uid_base: u32,
+    /// First of the user ids for VMs and storage daemons; no other program may use them
+    /// [default: by the node's id, between 70000 and 470000].
+    #[arg(long, env = "UNDINE_NODE_UID_BASE")]
+    uid_base: Option<u32>,
     /// How many user ids there are.
-    #[arg(long, env = "UNDINE_NODE_UID_COUNT", default_value_t = 10_000)]
+    #[arg(long, env = "UNDINE_NODE_UID_COUNT", default_value_t = UID_COUNT)]
     uid_count: u32,
     /// Where Prometheus may ask, such as 127.0.0.1:7390.
     #[arg(long, env = "UNDINE_NODE_METRICS_LISTEN", value_name = "IP:PORT")]
@@ -220,7 +224,7 @@ async fn served(mut flags: RunFlags) -> anyhow::Result<End> {
             .unwrap_or_else(|| PathBuf::from(format!("/run/undine/{name}"))),
         cgroup: flags.cgroup.unwrap_or_else(|| format!("undine/{name}")),
         state_dir: flags.state_dir,
-        uid_base: flags.uid_base,
+        uid_base: flags.uid_base.unwrap_or_else(|| uid_base(settings.node)),
         uid_count: flags.uid_count,
         metrics_listen: flags.metrics_listen,
         egress_deny: flags.egress_deny,
@@ -244,6 +248,13 @@ async fn served(mut flags: RunFlags) -> anyhow::Result<End> {
         stop,
     )
     .await
+}
+
+/// Nodes that share one machine get ranges of their own, most likely; an id in use is passed over
+/// in any case. Above stand the ids that systemd gives to containers.
+fn uid_base(node: NodeId) -> u32 {
+    let [.., a, b] = node.uuid().into_bytes();
+    70_000 + u32::from(u16::from_be_bytes([a, b])) % 100 * UID_COUNT
 }
 
 /// Tells systemd that the agent serves.

@@ -236,6 +236,7 @@ impl Replicas {
         group
             .make(Limits {
                 cpu: None,
+                reserved: None,
                 memory: None,
                 tasks: TASKS,
             })

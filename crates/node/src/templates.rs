@@ -115,6 +115,7 @@ impl Templates {
         group
             .make(Limits {
                 cpu: None,
+                reserved: None,
                 memory: None,
                 tasks: 256,
             })

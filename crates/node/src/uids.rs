@@ -1,9 +1,11 @@
 //! Unix users of VMs and storage daemons: one each, from a range of the node's own.
 //!
 //! An id is handed out once and not again until the whole range has been used: a file or process
-//! that was left behind never belongs to the next tenant.
+//! that was left behind never belongs to the next tenant. An id under which something runs that
+//! is not ours (another node's agent on the same machine) is passed over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -38,18 +40,33 @@ pub enum UidError {
 }
 
 impl Book {
-    /// The id of a holder, or the next free one.
-    fn take(&mut self, holder: &str, count: u32) -> Option<u32> {
-        if let Some(index) = self.held.get(holder) {
-            return Some(*index);
+    /// The id of a holder, or the next free one of the range.
+    fn take(&mut self, holder: &str, first: u32, count: u32, busy: &BTreeSet<u32>) -> Option<u32> {
+        if let Some(uid) = self.held.get(holder) {
+            return Some(*uid);
         }
-        let index = (0..count)
-            .map(|step| (self.next + step) % count)
-            .find(|index| !self.held.values().any(|held| held == index))?;
-        self.next = (index + 1) % count;
-        self.held.insert(holder.to_owned(), index);
-        Some(index)
+        let next = self.next.saturating_sub(first);
+        let uid = (0..count)
+            .map(|step| first + (next + step) % count)
+            .find(|uid| !busy.contains(uid) && !self.held.values().any(|held| held == uid))?;
+        self.next = uid + 1;
+        self.held.insert(holder.to_owned(), uid);
+        Some(uid)
     }
+}
+
+/// The users of all running processes.
+fn busy() -> BTreeSet<u32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| name.parse::<u32>().is_ok())
+        })
+        .filter_map(|entry| entry.metadata().ok().map(|meta| meta.uid()))
+        .collect()
 }
 
 impl Uids {
@@ -79,13 +96,16 @@ impl Uids {
     /// None is free, or the book could not be kept.
     pub fn take(&self, holder: &str) -> Result<u32, UidError> {
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(uid) = book.held.get(holder) {
+            return Ok(*uid);
+        }
         let mut next = book.clone();
-        let index = next
-            .take(holder, self.count)
+        let uid = next
+            .take(holder, self.first, self.count, &busy())
             .ok_or(UidError::Exhausted(self.count))?;
         files::write_json(&self.path, &next)?;
         *book = next;
-        Ok(self.first + index)
+        Ok(uid)
     }
 
     /// Gives an id back.
@@ -104,6 +124,16 @@ impl Uids {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_under_which_something_else_runs_is_passed_over() {
+        let mut book = Book::default();
+        let busy = BTreeSet::from([70_000, 70_001]);
+        assert_eq!(book.take("a", 70_000, 4, &busy), Some(70_002));
+        assert_eq!(book.take("b", 70_000, 4, &busy), Some(70_003));
+        assert_eq!(book.take("c", 70_000, 4, &busy), None);
+        assert_eq!(book.take("a", 70_000, 4, &busy), Some(70_002));
+    }
 
     #[test]
     fn an_id_is_kept_over_a_restart_and_not_handed_on_at_once() {

@@ -29,8 +29,10 @@ pub enum Mounts {
 /// What a group may use at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// CPU time.
+    /// CPU time at most.
     pub cpu: Option<MilliCpu>,
+    /// CPU time that it gets when all want more than there is: its weight against the others.
+    pub reserved: Option<MilliCpu>,
     /// Memory.
     pub memory: Option<Bytes>,
     /// Processes and threads.
@@ -181,6 +183,11 @@ impl Cgroup {
                     .map_or("max".to_owned(), |memory| memory.0.to_string());
                 self.write(root, "memory.max", &memory)?;
                 self.write(root, "pids.max", &limits.tasks.to_string())?;
+                if let Some(reserved) = limits.reserved {
+                    // A whole core weighs 100, the kernel's default.
+                    let weight = (reserved.0 / 10).clamp(1, 10_000);
+                    self.write(root, "cpu.weight", &weight.to_string())?;
+                }
             }
             Mounts::V1 { controllers, .. } => {
                 for (name, root) in controllers {
@@ -189,6 +196,11 @@ impl Cgroup {
                             self.write(root, "cpu.cfs_period_us", &period.to_string())?;
                             let quota = quota.map_or("-1".to_owned(), |quota| quota.to_string());
                             self.write(root, "cpu.cfs_quota_us", &quota)?;
+                            if let Some(reserved) = limits.reserved {
+                                // A whole core weighs 1024, the kernel's default.
+                                let shares = (u64::from(reserved.0) * 1024 / 1000).max(2);
+                                self.write(root, "cpu.shares", &shares.to_string())?;
+                            }
                         }
                         "memory" => {
                             let most = limits
@@ -344,6 +356,7 @@ mod tests {
         let root = dir.path().to_owned();
         let limits = Limits {
             cpu: Some(MilliCpu(1500)),
+            reserved: Some(MilliCpu(500)),
             memory: Some(Bytes::mib(600)),
             tasks: 64,
         };
@@ -354,6 +367,7 @@ mod tests {
             |name: &str| std::fs::read_to_string(root.join("undine/n/vm").join(name)).unwrap();
         assert_eq!(read("cpu.max"), "150000 100000");
         assert_eq!(read("memory.max"), "629145600");
+        assert_eq!(read("cpu.weight"), "50");
 
         let controllers = vec![("cpu", root.join("cpu")), ("memory", root.join("memory"))];
         for (_, path) in &controllers {
@@ -370,6 +384,7 @@ mod tests {
         group.make(limits).unwrap();
         let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
         assert_eq!(read("cpu/undine/vm/cpu.cfs_quota_us"), "150000");
+        assert_eq!(read("cpu/undine/vm/cpu.shares"), "512");
         assert_eq!(read("memory/undine/vm/memory.limit_in_bytes"), "629145600");
         assert_eq!(
             group.procs_files(),

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use undine_api::guest::{Answer, Applied, Ask, AttachData, Health};
 use undine_api::node::{StartReport, StartSpec};
-use undine_model::{Bytes, ServerId};
+use undine_model::{Bytes, MilliCpu, ServerId};
 use undine_qemu::accel::Accel;
 use undine_qemu::command::{Begin, Boot, Shape, VmConfig};
 use undine_qemu::files::{Owner, RunDir};
@@ -42,6 +42,8 @@ const APPLY: Duration = Duration::from_secs(300);
 const HEALTH: Duration = Duration::from_secs(180);
 /// QEMU's translated code, MiB; only used under emulation.
 const TRANSLATIONS_MIB: u32 = 64;
+/// What QEMU may use beside the guest's processors, for its disks and cards.
+const EMULATOR: MilliCpu = MilliCpu(500);
 /// What QEMU may use beside the guest's memory before the kernel ends it.
 const OVERHEAD: Bytes = Bytes::mib(512);
 
@@ -136,7 +138,8 @@ impl<T: Fn(Progress)> Start<'_, T> {
         let spec = self.spec;
         group
             .make(Limits {
-                cpu: (spec.cpu.0 > 0).then_some(spec.cpu),
+                cpu: Some(MilliCpu(spec.vcpus * 1000 + EMULATOR.0)),
+                reserved: Some(spec.cpu),
                 memory: Some(Bytes(spec.memory.0 + OVERHEAD.0)),
                 tasks: 512,
             })
