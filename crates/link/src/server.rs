@@ -103,16 +103,25 @@ pub async fn serve(
         })?;
     let acceptor = TlsAcceptor::from(Arc::new(credentials.server_config()?));
     let (sender, streams) = mpsc::channel(64);
-    let accepting = tokio::spawn(accept(listener, acceptor, sender));
+    let accepting = EndsWithIt(tokio::spawn(accept(listener, acceptor, sender)));
     let service = router.into_make_service_with_connect_info::<Peer>();
     let served = axum::serve(TlsListener { streams, local }, service)
         .with_graceful_shutdown(shutdown)
         .await;
-    accepting.abort();
+    drop(accepting);
     if let Err(error) = served {
         tracing::error!(%error, "the server ended");
     }
     Ok(())
+}
+
+/// Also when serving is dropped half-way nobody goes on accepting.
+struct EndsWithIt(tokio::task::JoinHandle<()>);
+
+impl Drop for EndsWithIt {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Handshakes run side by side, so that a slow caller holds up nobody.

@@ -14,7 +14,6 @@ use super::extract::{Asked, Body, Deployer, IfMatch, PageQuery, PathId, Reader};
 use super::reply::{Answer, Reply};
 use crate::app::releases::{self, Announced};
 use crate::control::Control;
-use crate::refusal::Refusal;
 
 /// What comes.
 #[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
@@ -29,19 +28,10 @@ struct UploadQuery {
     activate: Option<bool>,
 }
 
-fn size(headers: &HeaderMap) -> Result<u64, Refusal> {
-    let length = headers
+fn size(headers: &HeaderMap) -> Option<u64> {
+    headers
         .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
-    length.ok_or_else(|| {
-        Refusal::of(
-            411,
-            "length-required",
-            "Say how long the archive is",
-            "An upload needs a Content-Length.",
-        )
-        .remedy("Send the archive with its Content-Length.")
-    })
+        .and_then(|value| value.to_str().ok()?.parse().ok())
 }
 
 /// Its routes.
@@ -91,7 +81,7 @@ async fn upload_release(
     let announced = Announced {
         format: asked.format,
         sha256: asked.sha256,
-        size: size(&headers)?,
+        size: size(&headers),
         activate: asked.activate.unwrap_or(true),
     };
     let both = releases::upload(&control, &caller, id, announced, body.into_data_stream()).await?;

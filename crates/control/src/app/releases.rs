@@ -102,8 +102,8 @@ pub struct Announced {
     pub format: ArchiveFormat,
     /// Its SHA-256.
     pub sha256: String,
-    /// Its size.
-    pub size: u64,
+    /// Its size, if it was said.
+    pub size: Option<u64>,
     /// Should it go live?
     pub activate: bool,
 }
@@ -123,24 +123,14 @@ pub async fn upload(
             "The archive's SHA-256 has 64 lower-case hexadecimal digits.",
         ));
     }
-    if announced.size == 0 || announced.size > MAX_ARCHIVE {
-        return Err(Refusal::of(
-            413,
-            "too-large",
-            "The archive's size is out of bounds",
-            format!(
-                "An archive has 1 byte to {} bytes; this one has {}.",
-                MAX_ARCHIVE, announced.size
-            ),
-        ));
-    }
+    let size = right_size(announced.size)?;
     let (server, client) = sites::running_server(control, site.server).await?;
-    let release = begin(control, &site, &announced).await?;
+    let release = begin(control, &site, &announced.sha256, size).await?;
     let upload = Upload {
         site: site.id,
         release: release.id,
         format: announced.format,
-        size: announced.size,
+        size,
         sha256: announced.sha256.clone(),
     };
     let found = Arc::new(Mutex::new(Sha256::new()));
@@ -151,6 +141,25 @@ pub async fn upload(
     let digest = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let outcome = judge(answer, &hex::encode(digest.finalize()), &announced);
     finish(control, caller, &site, release, announced.activate, outcome).await
+}
+
+fn right_size(size: Option<u64>) -> Result<u64> {
+    match size {
+        Some(size) if (1..=MAX_ARCHIVE).contains(&size) => Ok(size),
+        Some(size) => Err(Refusal::of(
+            413,
+            "too-large",
+            "The archive's size is out of bounds",
+            format!("An archive has 1 byte to {MAX_ARCHIVE} bytes; this one has {size}."),
+        )),
+        None => Err(Refusal::of(
+            411,
+            "length-required",
+            "Say how long the archive is",
+            "An upload needs a Content-Length.",
+        )
+        .remedy("Send the archive with its Content-Length.")),
+    }
 }
 
 /// The archive's pieces as they pass, counted into its hash.
@@ -189,7 +198,8 @@ fn judge(answer: Result<Answer, CallError>, found: &str, announced: &Announced) 
 async fn begin(
     control: &Control,
     site: &undine_store::Site,
-    announced: &Announced,
+    sha256: &str,
+    size: u64,
 ) -> Result<undine_store::Release> {
     let now = now_ms();
     let release = undine_store::Release {
@@ -198,8 +208,8 @@ async fn begin(
         created_at: now,
         updated_at: now,
         site: site.id,
-        sha256: announced.sha256.clone(),
-        size: undine_model::Bytes(announced.size),
+        sha256: sha256.to_owned(),
+        size: undine_model::Bytes(size),
         state: Kept::Uploading,
         previous: None,
         error: None,

@@ -32,7 +32,12 @@ pub async fn announce(control: &Control) -> Result<()> {
         ..OperationFilter::default()
     };
     for operation in control.store.operations().all(&own).await? {
-        match control.store.operations().renew_lease(operation.id, control.id, now_ms(), 0).await {
+        match control
+            .store
+            .operations()
+            .renew_lease(operation.id, control.id, now_ms(), 0)
+            .await
+        {
             Err(StoreError::LostLease(_)) => {}
             other => other?,
         }

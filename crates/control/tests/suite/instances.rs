@@ -20,7 +20,9 @@ async fn another_instance_ends_what_a_dead_one_began() {
 
     // Any of them serves any request.
     for instance in 0..3 {
-        let reply = world.send(instance, &own, "GET", "/v1/whoami", None, &[]).await;
+        let reply = world
+            .send(instance, &own, "GET", "/v1/whoami", None, &[])
+            .await;
         assert_eq!(reply.expect(200).text("/token/account"), account);
     }
     let list = world.get("/v1/instances").await;
@@ -28,14 +30,21 @@ async fn another_instance_ends_what_a_dead_one_began() {
 
     // Whichever of them takes the operation, dies over it.
     for instance in &world.instances {
-        instance.failpoints.set("site.create/apply/done", Action::Halt);
+        instance
+            .failpoints
+            .set("site.create/apply/done", Action::Halt);
     }
     let wish =
         json!({"domain": "one.localhost", "account": account, "server": "web-1", "runtime": "php"});
-    let reply = world.send(1, &world.provider, "POST", "/v1/sites", Some(wish), &[]).await;
+    let reply = world
+        .send(1, &world.provider, "POST", "/v1/sites", Some(wish), &[])
+        .await;
     let reply = reply.expect(202);
     let halted = futures_util::future::select_all(
-        world.instances.iter().map(|it| Box::pin(it.failpoints.halted())),
+        world
+            .instances
+            .iter()
+            .map(|it| Box::pin(it.failpoints.halted())),
     );
     let (_, dead, _) = halted.await;
     world.instances[dead].kill();
@@ -50,7 +59,11 @@ async fn another_instance_ends_what_a_dead_one_began() {
     let path = format!("/v1/sites/{}", reply.text("/site/id"));
     let shown = world.send(alive, &own, "GET", &path, None, &[]).await;
     assert_eq!(shown.text("/state"), "active");
-    assert_eq!(node.count("guest apply_delta"), 1, "what was applied is not applied again");
+    assert_eq!(
+        node.count("guest apply_delta"),
+        1,
+        "what was applied is not applied again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,9 +78,18 @@ async fn an_image_comes_from_whichever_instance_has_it() {
     let peer = client.peers().remove(0);
     let path = format!("/internal/v1/blobs/{hash}");
     let get = || peer.request(undine_link::Method::GET, &path);
-    let whole = peer.checked(get().send().await).await.unwrap().text().await.unwrap();
+    let whole = peer
+        .checked(get().send().await)
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     assert_eq!(whole, "root");
-    let part = peer.checked(get().header("range", "bytes=2-").send().await).await.unwrap();
+    let part = peer
+        .checked(get().header("range", "bytes=2-").send().await)
+        .await
+        .unwrap();
     assert_eq!(part.status().as_u16(), 206);
     assert_eq!(part.text().await.unwrap(), "ot");
 }

@@ -26,7 +26,12 @@ fn every_operation_has_its_own_name_a_summary_and_a_tag() {
     for item in document["paths"].as_object().unwrap().values() {
         for operation in item.as_object().unwrap().values() {
             let name = operation["operationId"].as_str().unwrap().to_owned();
-            assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{name}");
+            assert!(
+                operation["summary"]
+                    .as_str()
+                    .is_some_and(|text| !text.is_empty()),
+                "{name}"
+            );
             assert!(operation["tags"][0].is_string(), "{name}");
             assert!(names.insert(name.clone()), "{name} twice");
         }

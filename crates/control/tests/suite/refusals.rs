@@ -21,20 +21,35 @@ async fn things(world: &World) -> Things {
     let (victim, _) = world.account("victim").await;
     let (_, stranger) = world.account("stranger").await;
     let site = world.site("one.localhost", &victim, "web-1", "php").await;
-    let reply = world.post("/v1/databases", json!({"site": site, "name": "shop"})).await;
+    let reply = world
+        .post("/v1/databases", json!({"site": site, "name": "shop"}))
+        .await;
     let operation = world.done(&reply.expect(202)).await;
     let databases = world.get("/v1/databases").await;
     let archive = b"archive".to_vec();
     let sha256 = undine_control::clock::sha256(&archive);
     let path = format!("/v1/sites/{site}/releases?format=tar&sha256={sha256}");
-    let release = world.send_raw(&path, "application/octet-stream", archive).await.expect(202);
+    let release = world
+        .send_raw(&path, "application/octet-stream", archive)
+        .await
+        .expect(202);
     world.done(&release).await;
     let token = world.get("/v1/tokens").await;
     let victims = token.body["items"].as_array().unwrap().iter();
-    let victims = victims.clone().find(|token| token["account"] == victim.as_str()).unwrap();
+    let victims = victims
+        .clone()
+        .find(|token| token["account"] == victim.as_str())
+        .unwrap();
     let wish = json!({"name": "r", "role": "provider", "scopes": ["read"]});
-    let reader = world.post("/v1/tokens", wish).await.expect(201).text("/secret");
-    let join = world.post("/v1/join-tokens", json!({"role": "node"})).await.expect(201);
+    let reader = world
+        .post("/v1/tokens", wish)
+        .await
+        .expect(201)
+        .text("/secret");
+    let join = world
+        .post("/v1/join-tokens", json!({"role": "node"}))
+        .await
+        .expect(201);
     let ids = BTreeMap::from([
         ("servers", server),
         ("accounts", victim.clone()),
@@ -48,7 +63,12 @@ async fn things(world: &World) -> Things {
         ("join-tokens", join.text("/join_token/id")),
         ("profiles", "static".to_owned()),
     ]);
-    Things { ids, victim, stranger, reader }
+    Things {
+        ids,
+        victim,
+        stranger,
+        reader,
+    }
 }
 
 /// A request that would do something, if its sender might.
@@ -118,7 +138,9 @@ async fn no_path_answers_without_a_token() {
     for (method, path, url) in all(&things) {
         let body = example(&method, &path, &things);
         for token in ["", "undine_guess"] {
-            let reply = world.send(0, token, &method, &url, body.clone(), &[("if-match", "*")]).await;
+            let reply = world
+                .send(0, token, &method, &url, body.clone(), &[("if-match", "*")])
+                .await;
             assert_eq!(reply.status, 401, "{method} {path}: {reply:?}");
             assert_eq!(reply.text("/type"), "unauthorized");
         }
@@ -127,8 +149,18 @@ async fn no_path_answers_without_a_token() {
 
 /// Lists and streams, and what everybody may see: they show a stranger nothing of the victim's.
 const SHOWS_OWN: &[&str] = &[
-    "/v1/accounts", "/v1/tokens", "/v1/sites", "/v1/databases", "/v1/operations", "/v1/audit",
-    "/v1/plans", "/v1/plans/{id}", "/v1/profiles", "/v1/profiles/{name}", "/v1/apps", "/v1/whoami",
+    "/v1/accounts",
+    "/v1/tokens",
+    "/v1/sites",
+    "/v1/databases",
+    "/v1/operations",
+    "/v1/audit",
+    "/v1/plans",
+    "/v1/plans/{id}",
+    "/v1/profiles",
+    "/v1/profiles/{name}",
+    "/v1/apps",
+    "/v1/whoami",
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,12 +176,17 @@ async fn another_account_s_things_are_not_there_and_asking_is_written_down() {
         }
         let body = example(&method, &path, &things);
         let headers = [("if-match", "*")];
-        let reply = world.send(0, &things.stranger, &method, &url, body, &headers).await;
+        let reply = world
+            .send(0, &things.stranger, &method, &url, body, &headers)
+            .await;
         if method == "GET" && SHOWS_OWN.contains(&path.as_str()) {
             assert_eq!(reply.status, 200, "{method} {path}: {reply:?}");
             let text = reply.body.to_string();
             assert!(!text.contains(&things.victim), "{method} {path}: {text}");
-            assert!(!text.contains(&things.ids["sites"]), "{method} {path}: {text}");
+            assert!(
+                !text.contains(&things.ids["sites"]),
+                "{method} {path}: {text}"
+            );
         } else if reply.status == 404 {
             hidden += 1;
         } else {
@@ -157,9 +194,16 @@ async fn another_account_s_things_are_not_there_and_asking_is_written_down() {
         }
     }
     assert!(hidden >= 18, "{hidden}");
-    assert_eq!(reaches(&world).await - before, hidden, "each of them has its audit row");
+    assert_eq!(
+        reaches(&world).await - before,
+        hidden,
+        "each of them has its audit row"
+    );
     // Nothing happened.
-    let site = world.get(&format!("/v1/sites/{}", things.ids["sites"])).await.expect(200);
+    let site = world
+        .get(&format!("/v1/sites/{}", things.ids["sites"]))
+        .await
+        .expect(200);
     assert_eq!(site.text("/state"), "active");
 }
 
@@ -168,7 +212,10 @@ async fn reaches(world: &World) -> usize {
     loop {
         let page = world.get(&path).await.expect(200);
         let rows = page.body["items"].as_array().unwrap();
-        count += rows.iter().filter(|row| row["outcome"] == "not-found").count();
+        count += rows
+            .iter()
+            .filter(|row| row["outcome"] == "not-found")
+            .count();
         match page.body["next"].as_str() {
             Some(next) => path = format!("/v1/audit?limit=500&cursor={next}"),
             None => return count,
@@ -187,7 +234,9 @@ async fn a_token_that_may_only_look_changes_nothing() {
         }
         let body = example(&method, &path, &things);
         let headers = [("if-match", "*")];
-        let reply = world.send(0, &things.reader, &method, &url, body, &headers).await;
+        let reply = world
+            .send(0, &things.reader, &method, &url, body, &headers)
+            .await;
         let wanted = if method == "GET" { 200 } else { 403 };
         assert_eq!(reply.status, wanted, "{method} {path}: {reply:?}");
     }
@@ -198,20 +247,43 @@ async fn tokens_give_no_more_than_they_have_and_end_at_once() {
     let world = World::new().await;
     let (account, own) = world.account("demo").await;
     let wish = json!({"name": "up", "role": "provider"});
-    let reply = world.send(0, &own, "POST", "/v1/tokens", Some(wish), &[]).await;
+    let reply = world
+        .send(0, &own, "POST", "/v1/tokens", Some(wish), &[])
+        .await;
     assert_eq!(reply.expect(403).text("/type"), "forbidden");
     let wish = json!({"name": "deployer", "role": "account_owner", "scopes": ["deploy"]});
-    let made = world.send(0, &own, "POST", "/v1/tokens", Some(wish), &[]).await.expect(201);
+    let made = world
+        .send(0, &own, "POST", "/v1/tokens", Some(wish), &[])
+        .await
+        .expect(201);
     assert_eq!(made.text("/token/account"), account);
     let deployer = made.text("/secret");
-    world.send(0, &deployer, "GET", "/v1/sites", None, &[]).await.expect(200);
+    world
+        .send(0, &deployer, "GET", "/v1/sites", None, &[])
+        .await
+        .expect(200);
     let wish = json!({"domain": "x.localhost", "runtime": "php"});
-    world.send(0, &deployer, "POST", "/v1/sites", Some(wish), &[]).await.expect(403);
+    world
+        .send(0, &deployer, "POST", "/v1/sites", Some(wish), &[])
+        .await
+        .expect(403);
     let path = format!("/v1/tokens/{}", made.text("/token/id"));
-    world.send(0, &own, "DELETE", &path, None, &[("if-match", "*")]).await.expect(204);
-    world.send(0, &deployer, "GET", "/v1/sites", None, &[]).await.expect(401);
+    world
+        .send(0, &own, "DELETE", &path, None, &[("if-match", "*")])
+        .await
+        .expect(204);
+    world
+        .send(0, &deployer, "GET", "/v1/sites", None, &[])
+        .await
+        .expect(401);
     // What was done stands in the audit, for the account itself too.
-    let audit = world.send(0, &own, "GET", "/v1/audit", None, &[]).await.expect(200);
+    let audit = world
+        .send(0, &own, "GET", "/v1/audit", None, &[])
+        .await
+        .expect(200);
     let rows = audit.body["items"].as_array().unwrap();
-    assert!(rows.iter().any(|row| row["action"] == "token.revoke"), "{audit:?}");
+    assert!(
+        rows.iter().any(|row| row["action"] == "token.revoke"),
+        "{audit:?}"
+    );
 }

@@ -123,7 +123,15 @@ async fn instance(state: StateDir, api: TcpListener, inside: TcpListener) -> Ins
     let task = tokio::spawn(async move {
         serve(&this, api, inside, until).await.unwrap();
     });
-    Instance { state, control, api: at, internal, failpoints, told, task }
+    Instance {
+        state,
+        control,
+        api: at,
+        internal,
+        failpoints,
+        told,
+        task,
+    }
 }
 
 async fn loopback() -> TcpListener {
@@ -156,7 +164,10 @@ impl World {
             edges: vec!["10.214.0.2".parse().unwrap()],
             machine: "pc-q35-10.0".to_owned(),
             cpu_model: "qemu64".to_owned(),
-            ports: PublicPorts { http: 8080, https: 8443 },
+            ports: PublicPorts {
+                http: 8080,
+                https: 8443,
+            },
             imports: Imports {
                 profiles: Some(checkout().join("profiles")),
                 apps: Some(checkout().join("apps")),
@@ -165,7 +176,12 @@ impl World {
         };
         let provider = init(&wish).await.unwrap();
         let first = instance(StateDir::new(path), api, inside).await;
-        Self { folder, instances: vec![first], provider, http: reqwest::Client::new() }
+        Self {
+            folder,
+            instances: vec![first],
+            provider,
+            http: reqwest::Client::new(),
+        }
     }
 
     /// One more instance joins, with a real token.
@@ -174,7 +190,9 @@ impl World {
         let name: undine_model::Slug = format!("control-{number}").parse().unwrap();
         let (api, inside) = (loopback().await, loopback().await);
         let path = self.folder.path().join(name.as_str());
-        let text = token(&self.instances[0].state, Joiner::Control, None, None).await.unwrap();
+        let text = token(&self.instances[0].state, Joiner::Control, None, None)
+            .await
+            .unwrap();
         let wish = Join {
             token: text.parse().unwrap(),
             state_dir: path.clone(),
@@ -182,14 +200,24 @@ impl World {
             internal_address: inside.local_addr().unwrap(),
         };
         join(&wish).await.unwrap();
-        self.instances.push(instance(StateDir::new(path), api, inside).await);
+        self.instances
+            .push(instance(StateDir::new(path), api, inside).await);
     }
 
-    /// An instance starts again over the same state, on other ports.
+    /// An instance starts again over the same state, its public API on another port.
     pub async fn restart(&mut self, index: usize) {
-        let state = self.instances[index].state.clone();
+        let (state, internal) = (
+            self.instances[index].state.clone(),
+            self.instances[index].internal,
+        );
         self.instances[index].kill();
-        self.instances[index] = instance(state, loopback().await, loopback().await).await;
+        let inside = loop {
+            match TcpListener::bind(internal).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        self.instances[index] = instance(state, loopback().await, inside).await;
     }
 
     /// A node joins.
@@ -218,7 +246,9 @@ impl World {
             request = request.header(*name, *value);
         }
         if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
+            request = request
+                .header("content-type", "application/json")
+                .body(body.to_string());
         }
         read(request.send().await.unwrap()).await
     }
@@ -226,7 +256,11 @@ impl World {
     /// Sends raw bytes.
     pub async fn send_raw(&self, path: &str, kind: &str, body: Vec<u8>) -> Reply {
         let url = format!("http://{}{path}", self.instances[0].api);
-        let request = self.http.post(url).bearer_auth(&self.provider).header("content-type", kind);
+        let request = self
+            .http
+            .post(url)
+            .bearer_auth(&self.provider)
+            .header("content-type", kind);
         read(request.body(body).send().await.unwrap()).await
     }
 
@@ -237,12 +271,21 @@ impl World {
 
     /// As the provider, to the first instance.
     pub async fn post(&self, path: &str, body: Value) -> Reply {
-        self.send(0, &self.provider, "POST", path, Some(body), &[("if-match", "*")]).await
+        self.send(
+            0,
+            &self.provider,
+            "POST",
+            path,
+            Some(body),
+            &[("if-match", "*")],
+        )
+        .await
     }
 
     /// As the provider, to the first instance, at any version.
     pub async fn change(&self, method: &str, path: &str, body: Option<Value>) -> Reply {
-        self.send(0, &self.provider, method, path, body, &[("if-match", "*")]).await
+        self.send(0, &self.provider, method, path, body, &[("if-match", "*")])
+            .await
     }
 
     /// Waits until an operation has ended; any instance that answers is asked.
@@ -254,12 +297,17 @@ impl World {
                 if self.instances[instance].task.is_finished() {
                     continue;
                 }
-                let reply = self.send(instance, &self.provider, "GET", &path, None, &[]).await;
+                let reply = self
+                    .send(instance, &self.provider, "GET", &path, None, &[])
+                    .await;
                 let state = reply.body["state"].as_str().unwrap_or_default().to_owned();
                 if state == "succeeded" || state == "failed" {
                     return reply.body;
                 }
-                assert!(since.elapsed() < Duration::from_secs(60), "stuck: {reply:?}");
+                assert!(
+                    since.elapsed() < Duration::from_secs(60),
+                    "stuck: {reply:?}"
+                );
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
@@ -274,7 +322,9 @@ impl World {
 
     /// A server, up; its id.
     pub async fn server(&self, name: &str, profile: &str) -> String {
-        let reply = self.post("/v1/servers", json!({"name": name, "profile": profile})).await;
+        let reply = self
+            .post("/v1/servers", json!({"name": name, "profile": profile}))
+            .await;
         let reply = reply.expect(202);
         self.done(&reply).await;
         reply.text("/server/id")
@@ -282,10 +332,16 @@ impl World {
 
     /// An account on the standard plan, with a token of its own: its id and the secret.
     pub async fn account(&self, name: &str) -> (String, String) {
-        let account = self.post("/v1/accounts", json!({"name": name, "plan": "standard"})).await;
+        let account = self
+            .post("/v1/accounts", json!({"name": name, "plan": "standard"}))
+            .await;
         let id = account.expect(201).text("/id");
         let wish = json!({"name": "own", "role": "account_owner", "account": id});
-        let token = self.post("/v1/tokens", wish).await.expect(201).text("/secret");
+        let token = self
+            .post("/v1/tokens", wish)
+            .await
+            .expect(201)
+            .text("/secret");
         (id, token)
     }
 
@@ -301,11 +357,19 @@ impl World {
 
 async fn read(response: reqwest::Response) -> Reply {
     let header = |name: &str| {
-        response.headers().get(name).map(|value| value.to_str().unwrap_or_default().to_owned())
+        response
+            .headers()
+            .get(name)
+            .map(|value| value.to_str().unwrap_or_default().to_owned())
     };
     let (status, etag) = (response.status().as_u16(), header("etag"));
     let replayed = header("idempotent-replay").is_some();
     let text = response.text().await.unwrap();
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-    Reply { status, body, etag, replayed }
+    Reply {
+        status,
+        body,
+        etag,
+        replayed,
+    }
 }
