@@ -20,6 +20,7 @@ pub(super) struct Step {
 /// Walks hbal's path for at most `most` moves, or until `stop` says so.
 pub(super) fn walk(state: &mut State, most: usize, stop: &dyn Fn() -> bool) -> Vec<Step> {
     let mut scratch = Scratch::new();
+    state.strict = true;
     let mut path = Vec::new();
     while path.len() < most && !stop() {
         state.recount();
@@ -47,31 +48,45 @@ pub(super) fn walk(state: &mut State, most: usize, stop: &dyn Fn() -> bool) -> V
     path
 }
 
-/// GiB that a greedy path like hbal's would copy, found lazily: each instance's best move is kept
-/// in a heap and computed again only when its turn comes.
+/// GiB that a greedy path like hbal's would copy.
 pub(super) fn usual_gib(start: &State) -> f64 {
     let mut state = start.clone();
+    state.strict = true;
+    let mib: i64 = lazily(&mut state, i64::MAX, usize::MAX).iter().map(|s| s.mib).sum();
+    mib as f64 / 1024.0
+}
+
+/// A greedy path found lazily, within `most_mib` and `most` moves: each instance's best move is
+/// kept in a heap and computed again only when its turn comes.
+pub(super) fn lazily(state: &mut State, most_mib: i64, most: usize) -> Vec<Step> {
     let mut scratch = Scratch::new();
     let mut heap = BinaryHeap::new();
     for i in 0..state.instances.len() as u32 {
-        heap.extend(best_of(&state, i, &mut scratch));
+        heap.extend(best_of(state, i, most_mib, &mut scratch));
     }
-    let mut mib = 0;
-    let mut left = 20 * state.instances.len();
+    let mut steps: Vec<Step> = Vec::new();
+    let mut left = most_mib;
+    let mut looks = 20 * state.instances.len();
     while let Some(top) = heap.pop() {
-        left = left.saturating_sub(1);
+        looks = looks.saturating_sub(1);
+        if looks == 0 || steps.len() >= most {
+            break;
+        }
         let i = top.change.instance;
-        let Some(now) = best_of(&state, i, &mut scratch).filter(|_| left > 0) else { continue };
+        let Some(now) = best_of(state, i, left, &mut scratch) else { continue };
         if heap.peek().is_some_and(|next| next.gain > now.gain) {
             heap.push(now);
             continue;
         }
         let at = state.places[i as usize];
-        mib += cost(&state.instances[i as usize], at, now.change.to);
+        let mib = cost(&state.instances[i as usize], at, now.change.to);
+        left -= mib;
+        let score = state.score() - now.gain;
         state.apply(&[now.change], &mut scratch);
-        heap.extend(best_of(&state, i, &mut scratch));
+        steps.push(Step { change: now.change, score, mib });
+        heap.extend(best_of(state, i, left, &mut scratch));
     }
-    mib as f64 / 1024.0
+    steps
 }
 
 struct Best {
@@ -98,7 +113,7 @@ impl Ord for Best {
     }
 }
 
-fn best_of(state: &State, instance: u32, scratch: &mut Scratch) -> Option<Best> {
+fn best_of(state: &State, instance: u32, most_mib: i64, scratch: &mut Scratch) -> Option<Best> {
     let before = state.score();
     let mut best: Option<Best> = None;
     // An estimate is enough: at most some 64 nodes are asked.
@@ -106,7 +121,9 @@ fn best_of(state: &State, instance: u32, scratch: &mut Scratch) -> Option<Best> 
     for_each_target(state, instance, stride, |change| {
         if let Some(score) = state.try_changes(&[change], scratch) {
             let gain = before - score;
-            if gain > 1e-9 && best.as_ref().is_none_or(|b| gain > b.gain) {
+            let at = state.places[instance as usize];
+            let affordable = cost(&state.instances[instance as usize], at, change.to) <= most_mib;
+            if affordable && gain > 1e-9 && best.as_ref().is_none_or(|b| gain > b.gain) {
                 best = Some(Best { gain, change });
             }
         }

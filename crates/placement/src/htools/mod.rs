@@ -105,8 +105,8 @@ pub fn score(text: &Text) -> f64 {
 #[must_use]
 pub fn balance(text: &Text, options: &Options) -> Balance {
     run(text, |state| {
-        let target = search::search(state, options);
-        order::order(state, &target, options)
+        let (target, limit) = search::search(state, options);
+        order::order(state, &target, limit, options)
     })
 }
 

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::greedy::Step;
+use super::greedy::{Step, lazily};
 use super::moves::cost;
 use super::state::{Change, NONE, Place, Scratch, State};
 use super::{Options, Template};
@@ -41,9 +41,11 @@ fn next_place(state: &State, instance: u32, goal: Place) -> Place {
     if drbd && both_new { Place { primary: goal.primary, secondary: at.primary } } else { goal }
 }
 
-/// Orders the way to `target`; moves that never become possible are left out.
-pub(super) fn order(start: &State, target: &[Place], options: &Options) -> Vec<Step> {
+/// Orders the way to `target`; moves that never become possible are left out, and up to `limit`
+/// MiB in all are spent on others in their stead.
+pub(super) fn order(start: &State, target: &[Place], limit: i64, options: &Options) -> Vec<Step> {
     let mut state = start.clone();
+    state.strict = true;
     let mut scratch = Scratch::new();
     let mut steps = Vec::new();
     let mut waiting: Vec<u32> =
@@ -54,6 +56,13 @@ pub(super) fn order(start: &State, target: &[Place], options: &Options) -> Vec<S
         {
             break;
         }
+    }
+    if !waiting.is_empty() && options.price_per_gib.is_none() {
+        // The target is out of reach: what is left of the limits is spent step by step.
+        let spent: i64 = steps.iter().map(|s| s.mib).sum();
+        let left = limit.saturating_sub(spent);
+        let moves = options.max_moves.unwrap_or(usize::MAX).saturating_sub(steps.len());
+        steps.extend(lazily(&mut state, left, moves));
     }
     trim(start, steps, options, &mut scratch)
 }

@@ -46,18 +46,18 @@ struct Walk<'a> {
 
 /// Trials per instance when nobody says: more for a small cluster, where they cost nothing.
 fn effort(instances: usize) -> usize {
-    (3_000_000 / instances.max(1)).clamp(250, 6000)
+    (1_000_000 / instances.max(1)).clamp(250, 6000)
 }
 
-/// The best end state found.
-pub(super) fn search(start: &State, options: &Options) -> Vec<Place> {
+/// The best end state found, and the MiB that may be copied for it.
+pub(super) fn search(start: &State, options: &Options) -> (Vec<Place>, i64) {
     let movable: Vec<u32> = (0..start.instances.len() as u32)
         .filter(|&i| start.instances[i as usize].movable)
         .collect();
     let targets: Vec<u32> =
         (0..start.node_count() as u32).filter(|&n| !start.is_offline(n as usize)).collect();
     if movable.is_empty() || targets.len() < 2 {
-        return start.places.clone();
+        return (start.places.clone(), 0);
     }
     let limit = match (options.max_gib, options.price_per_gib) {
         (None, None) => Some(USUAL_SHARE * usual_gib(start)),
@@ -85,7 +85,8 @@ pub(super) fn search(start: &State, options: &Options) -> Vec<Place> {
         walk.find_price(start, effort, heat, limit);
     }
     let found = walk.anneal(effort, heat, limit);
-    if found.mib > limit { start.places.clone() } else { found.places }
+    let places = if found.mib > limit { start.places.clone() } else { found.places };
+    (places, limit)
 }
 
 impl Walk<'_> {

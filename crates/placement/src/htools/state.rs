@@ -99,6 +99,9 @@ pub(super) struct State {
     pair_counts: Vec<i32>,
     tag_count: usize,
     online: f64,
+    /// Also asks whether the secondary can run an instance while its primary is replaced: a rule
+    /// about the way, not about the end state, so the search does not set it.
+    pub strict: bool,
     totals: Totals,
 }
 
@@ -189,6 +192,7 @@ impl State {
             lists: vec![Lists::default(); fixed.len()],
             online: fixed.iter().filter(|f| !f.offline).count().max(1) as f64,
             fixed,
+            strict: false,
             sums,
             pair_counts: vec![0; ids.places.len() * ids.exclusion.len()],
             tag_count: ids.exclusion.len(),
@@ -486,11 +490,27 @@ impl State {
                     return false;
                 }
             }
-            if c.to.primary != old.primary && self.fixed[c.to.primary as usize].offline {
-                return false;
+            if c.to.primary != old.primary {
+                let stays = self.strict && old.secondary != NONE && c.to.secondary == old.secondary;
+                if self.fixed[c.to.primary as usize].offline || (stays && !self.can_host(i, old)) {
+                    return false;
+                }
             }
         }
         e.nodes.iter().enumerate().all(|(k, &n)| self.node_is_legal(n, &e.sums[k]))
+    }
+
+    /// Whether the secondary can run the instance while its primary is replaced (`f r:X f`).
+    fn can_host(&self, i: &Instance, at: Place) -> bool {
+        let mut s = self.sums[at.secondary as usize];
+        let peers = &self.lists[at.secondary as usize].peers;
+        let left = |&(p, m): &(u32, i64)| if p == at.primary { m - i.n1_memory } else { m };
+        s.reserved = peers.iter().map(left).max().unwrap_or(0).max(0);
+        s.memory -= i.used_memory;
+        s.vcpus += i.vcpus;
+        let meets = |t: &u32| self.tag_count_at(at.secondary, *t) > 0;
+        s.conflicts += i.tags.iter().filter(|t| meets(t)).count() as i64;
+        self.node_is_legal(at.secondary, &s)
     }
 
     fn node_is_legal(&self, node: u32, new: &Sums) -> bool {

@@ -1,6 +1,7 @@
 //! The command `undine-placement`: every planner of the library on files.
 
 mod bench;
+mod bench_hbal;
 mod bench_roadef;
 mod files;
 mod run;
