@@ -194,7 +194,15 @@ async fn joined(mut flags: JoinFlags) -> anyhow::Result<End> {
         server_uplink: flags.server_uplink,
         egress_interface: flags.egress_interface,
     };
-    let settings = join::join(wish, &host.fixed()).await?;
+    let state_dir = wish.state_dir.clone();
+    let settings = match join::join(wish, &host.fixed()).await {
+        Ok(settings) => settings,
+        Err(error) => {
+            // Only if nothing is in it: a try that failed leaves nothing behind.
+            let _ = std::fs::remove_dir(state_dir);
+            return Err(error.into());
+        }
+    };
     println!(
         "{} joined as node {}",
         settings.name.as_str(),

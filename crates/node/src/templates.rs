@@ -103,6 +103,8 @@ impl Templates {
             left.kill().map_err(|error| chain(&error))?;
             left.gone().await.map_err(|error| chain(&error))?;
         }
+        // Logs and sockets of an earlier one, perhaps under another user.
+        let _ = std::fs::remove_dir_all(run_dir.path());
         let config = VmConfig {
             name: "template".to_owned(),
             // Nobody's: a restored VM is told its own.

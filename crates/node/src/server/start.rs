@@ -149,6 +149,13 @@ impl<T: Fn(Progress)> Start<'_, T> {
             ..Program::new(QEMU)
         };
         let (config, key) = self.config().await?;
+        // Appended to from start to start; the user may have been another one.
+        match owner.take(&config.run_dir.console()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(chain(&error));
+            }
+            _ => {}
+        }
         let mut fallback = None;
         if spec.template {
             match self.restored(&program, &config, &key, &group, clock).await {
