@@ -63,7 +63,7 @@ async fn an_owner_logs_in_to_wordpress_in_a_browser() -> Result<()> {
     let credentials = std::fs::read_to_string(&summary.credentials_file)?;
     let line = credentials
         .lines()
-        .find(|line| line.starts_with("wordpress "))
+        .rfind(|line| line.starts_with("wordpress "))
         .expect("a password");
     let words: Vec<&str> = line.split(' ').collect();
     let browser = Browser::start("wordpress").await?;

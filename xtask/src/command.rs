@@ -20,14 +20,21 @@ pub fn output(command: &mut Command) -> Result<String> {
         .with_context(|| format!("{shown} could not be started"))?;
     if !done.status.success() {
         let words = String::from_utf8_lossy(&done.stderr);
-        let last = words
-            .lines()
-            .rev()
-            .find(|line| !line.trim().is_empty())
-            .unwrap_or("no reason given");
-        bail!("{shown} failed: {}", last.trim());
+        bail!("{shown} failed: {}", reason(&words));
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// What a program said when it failed: from its last `error:` on, else its last line.
+fn reason(words: &str) -> &str {
+    let words = words.trim();
+    let from = words
+        .rfind("error: ")
+        .or_else(|| words.rfind('\n').map(|at| at + 1));
+    match &words[from.unwrap_or(0)..] {
+        "" => "no reason given",
+        reason => reason.trim_start_matches("error: "),
+    }
 }
 
 /// Runs to its end with its output on ours.
@@ -56,4 +63,19 @@ pub fn shown(command: &Command) -> String {
 /// Shorthand for [`output`] of a program with plain arguments.
 pub fn ask(program: &str, arguments: &[&str]) -> Result<String> {
     output(&mut command(program, arguments))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reason;
+
+    #[test]
+    fn a_failure_is_told_in_its_own_words() {
+        assert_eq!(
+            reason("step 1\nerror: no room\n  what to do: make some\n"),
+            "no room\n  what to do: make some"
+        );
+        assert_eq!(reason("one\ntwo\n"), "two");
+        assert_eq!(reason(" \n"), "no reason given");
+    }
 }

@@ -45,15 +45,7 @@ pub fn ensure(options: &Options, edge_address: &str) -> Result<Vec<Site>> {
     for (name, profile) in SERVERS {
         if !servers.iter().any(|it| text(it, "name") == name) {
             println!("           server {name} ({profile})");
-            let words = [
-                "server",
-                "create",
-                name,
-                "--profile",
-                profile,
-                "--group",
-                "demo",
-            ];
+            let words = ["server", "create", name, "--profile", profile];
             started.push(undine(&words)?);
         }
     }
@@ -150,9 +142,9 @@ fn wordpress(site: &Demo) -> Result<()> {
     ))?;
     let answers = [
         format!("title={WORDPRESS_TITLE}"),
-        "admin_user=admin".to_owned(),
-        format!("admin_password={password}"),
-        "admin_email=admin@example.com".to_owned(),
+        "user=admin".to_owned(),
+        format!("password={password}"),
+        "email=admin@example.com".to_owned(),
     ];
     let mut words = vec![
         "app",

@@ -43,7 +43,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     };
     let fresh = !Path::new(layout::STATE).exists();
     let outcome = bring_up(&options);
-    if outcome.is_err() && fresh && Path::new(layout::STATE).exists() {
+    if outcome.is_err() && fresh && !options.keep_failed && Path::new(layout::STATE).exists() {
         keep_logs();
         crate::down::run(&[])
             .context("what was begun could not be removed; run cargo xtask down")?;

@@ -28,6 +28,8 @@ pub struct Options {
     pub install: bool,
     /// Make the demo servers and sites.
     pub demo: bool,
+    /// Leave what was begun when something fails, to look at it.
+    pub keep_failed: bool,
     /// The address that the first edge listens on; the second takes the next loopback address.
     pub listen: String,
     /// The port of plain HTTP at the edges.
@@ -50,6 +52,7 @@ pub const USAGE: &str = "usage: cargo xtask up [options]
   --https-port PORT     HTTPS at the edges (default 8443)
   --domain NAME         sites and panel live below it (default localhost)
   --no-demo             no demo servers and sites
+  --keep-failed         when something fails, leave what was begun, to look at it
   --no-install          only list what is missing
   --detach              leave it running and return";
 
@@ -64,6 +67,7 @@ impl Options {
             detach: false,
             install: true,
             demo: true,
+            keep_failed: false,
             listen: "127.0.0.1".to_owned(),
             http_port: 8080,
             https_port: 8443,
@@ -88,6 +92,7 @@ impl Options {
                 "--detach" => options.detach = true,
                 "--no-install" => options.install = false,
                 "--no-demo" => options.demo = false,
+                "--keep-failed" => options.keep_failed = true,
                 "--help" | "-h" => return Ok(None),
                 _ => bail!("`{word}` is not an option of up\n{USAGE}"),
             }
