@@ -99,5 +99,6 @@ fn service_cgroup(unit: &str) -> PathBuf {
 
 /// Is a service of the whole server up?
 pub fn service_runs(unit: &str) -> bool {
-    fs::read_to_string(service_cgroup(unit).join("cgroup.procs")).is_ok_and(|processes| !processes.is_empty())
+    fs::read_to_string(service_cgroup(unit).join("cgroup.procs"))
+        .is_ok_and(|processes| !processes.is_empty())
 }
