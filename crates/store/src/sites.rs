@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sea_orm::sea_query::{Expr, ExprTrait, Order, Query};
-use undine_model::{DomainName, SiteId};
+use undine_model::{AccountId, DomainName, ServerId, SiteId};
 
 use crate::Site;
 use crate::cell::Column;
@@ -59,6 +59,26 @@ impl Table<'_, Site> {
         }
         work.done().await?;
         Ok(site)
+    }
+
+    /// How many sites each account has on a server.
+    pub async fn by_account(&self, server: ServerId) -> Result<Vec<(AccountId, u64)>> {
+        let mut select = Query::select();
+        select
+            .column("account")
+            .expr_as(Expr::col("id").count(), "n")
+            .from("sites")
+            .and_where(Expr::col("server").eq(server.put()))
+            .group_by_col("account");
+        let rows = self.session.rows(&select).await?;
+        rows.iter()
+            .map(|row| {
+                Ok((
+                    AccountId::from_row(row, "account").map_err(plain)?,
+                    u64::from_row(row, "n").map_err(plain)?,
+                ))
+            })
+            .collect()
     }
 
     /// The site that has this name as its domain or as an alias.

@@ -258,14 +258,11 @@ async fn has_room(control: &Control, tx: &Tx, server: &Server, account: &Account
         .field("server")
         .remedy("Choose another server, or make one.")
     };
-    let filter = SiteFilter {
-        server: Some(server.id),
-        ..SiteFilter::default()
-    };
-    let sites = tx.sites().all(&filter).await?;
+    let by_account = tx.sites().by_account(server.id).await?;
+    let sites: u64 = by_account.iter().map(|(_, count)| count).sum();
     let most = control.cluster.sites_per_server;
-    if sites.len() >= most as usize {
-        return Err(full(format!("it has {} of {most} sites", sites.len())));
+    if sites >= u64::from(most) {
+        return Err(full(format!("it has {sites} of {most} sites")));
     }
     let wanted = limits_of(&tx.plans().get(account.plan).await?).site.disk;
     if wanted > server.disk {
@@ -274,14 +271,11 @@ async fn has_room(control: &Control, tx: &Tx, server: &Server, account: &Account
             server.disk
         )));
     }
-    let mut quotas = std::collections::BTreeMap::new();
     let mut promised = 0_u64;
-    for site in &sites {
-        if let std::collections::btree_map::Entry::Vacant(entry) = quotas.entry(site.account) {
-            let account = tx.accounts().get(site.account).await?;
-            entry.insert(limits_of(&tx.plans().get(account.plan).await?).site.disk.0);
-        }
-        promised += quotas[&site.account];
+    for (account, count) in by_account {
+        let account = tx.accounts().get(account).await?;
+        let quota = limits_of(&tx.plans().get(account.plan).await?).site.disk.0;
+        promised = promised.saturating_add(quota.saturating_mul(count));
     }
     let most = Bytes(
         server

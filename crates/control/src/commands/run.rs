@@ -40,6 +40,13 @@ pub async fn run(wish: Run, shutdown: CancellationToken) -> anyhow::Result<()> {
         bind(wish.api_listen).await?,
         bind(wish.internal_listen).await?,
     );
+    let left_s = control.credentials.expires_unix_s()? - now_ms() / 1000 - END_BEFORE_S;
+    let ending = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(left_s.max(60).unsigned_abs())).await;
+        tracing::warn!("ending, to be started again with a fresh certificate");
+        ending.cancel();
+    });
     serve(&control, api, inside, shutdown).await
 }
 
@@ -105,6 +112,9 @@ pub async fn open(state: &StateDir, failpoints: Failpoints) -> anyhow::Result<Co
     .await
 }
 
+/// An instance that has run for so long that its certificate would end within this time ends in
+/// order: whoever supervises it starts it again, and a start renews.
+const END_BEFORE_S: i64 = 20 * 24 * 3_600;
 /// Renewed at a start when less than this is left of the ninety days.
 const RENEW_BEFORE_MS: i64 = 60 * 24 * 3_600_000;
 

@@ -93,3 +93,26 @@ async fn an_image_comes_from_whichever_instance_has_it() {
     assert_eq!(part.status().as_u16(), 206);
     assert_eq!(part.text().await.unwrap(), "ot");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_any_instance_are_heard_from_where_one_left_off() {
+    let database = TestDatabase::new();
+    let mut world = World::on(Some(database.url().to_owned())).await;
+    world.another_instance().await;
+    let store = &world.instances[0].control.store;
+    let newest = undine_store::Db::events(store).newest().await.unwrap();
+    let url = format!("http://{}/v1/events", world.instances[1].api);
+    let request = reqwest::Client::new().get(url).bearer_auth(&world.provider);
+    let mut stream = request
+        .header("last-event-id", newest.to_string())
+        .send()
+        .await
+        .unwrap();
+    let _node = world.node("node-1", Bytes::gib(8)).await;
+    let mut text = String::new();
+    while !text.contains("event: node.joined") {
+        let piece = tokio::time::timeout(std::time::Duration::from_secs(10), stream.chunk()).await;
+        text += &String::from_utf8_lossy(&piece.unwrap().unwrap().unwrap());
+    }
+    assert!(text.contains(&format!("id: {}", newest + 1)), "{text}");
+}

@@ -5,6 +5,7 @@ mod crashes;
 mod instances;
 mod internal;
 mod openapi;
+mod process;
 mod refusals;
 mod roads;
 mod world;

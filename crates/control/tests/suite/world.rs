@@ -93,12 +93,13 @@ impl Reply {
     }
 }
 
-fn checkout() -> PathBuf {
+/// The checkout that this is tested in.
+pub fn checkout() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// A tiny image: three files and their description.
-fn image(folder: &Path) -> PathBuf {
+pub fn image(folder: &Path) -> PathBuf {
     let path = folder.join("image");
     std::fs::create_dir_all(&path).unwrap();
     let file = |name: &str| {
