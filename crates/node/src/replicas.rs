@@ -204,6 +204,9 @@ impl Replicas {
         )
         .await
         .map_err(storage)?;
+        // No other server's processes may read it, even if they know its name.
+        std::fs::set_permissions(self.image(server), std::fs::Permissions::from_mode(0o600))
+            .map_err(|error| storage(error.into()))?;
         let replica = spec.replica.uuid();
         self.sidecar(server)
             .create(replica, spec.epoch, sidecar::ReplicaState::InSync)

@@ -48,6 +48,10 @@ impl Templates {
         uids: Arc<Uids>,
         cgroup: Cgroup,
     ) -> std::io::Result<Self> {
+        if let Ok(Some(left)) = Vm::find_process(&RunDir::new(run_dir.join("template"))) {
+            // Its agent was killed while it took one.
+            left.kill()?;
+        }
         Ok(Self {
             store: TemplateStore::open(folder)?,
             run_dir,
@@ -98,11 +102,6 @@ impl Templates {
         let uid = self.uids.take("template").map_err(|error| chain(&error))?;
         let owner = Owner { uid, gid: uid };
         let run_dir = RunDir::new(self.run_dir.join("template"));
-        if let Ok(Some(left)) = Vm::find_process(&run_dir) {
-            // Its agent was killed while it took one.
-            left.kill().map_err(|error| chain(&error))?;
-            left.gone().await.map_err(|error| chain(&error))?;
-        }
         // Logs and sockets of an earlier one, perhaps under another user.
         let _ = std::fs::remove_dir_all(run_dir.path());
         let config = VmConfig {
@@ -142,11 +141,20 @@ impl Templates {
             }
         };
         guest.close();
+        let booted_s = begin.elapsed().as_secs_f64();
         settled(&group).await;
+        let settled_s = begin.elapsed().as_secs_f64();
         let template = taking.finish().await.map_err(|error| chain(&error))?;
         group.remove();
         let seconds = begin.elapsed().as_secs_f64();
-        tracing::info!(template = key.file_name(), seconds, "template taken");
+        let template_name = key.file_name();
+        tracing::info!(
+            template_name,
+            booted_s,
+            settled_s,
+            seconds,
+            "template taken"
+        );
         Ok(template)
     }
 

@@ -54,7 +54,7 @@ pub fn spawn(ground: Arc<Ground>, server: ServerId) -> Handle {
     let run_dir = RunDir::new(vm_run_folder(&ground.run_dir, server));
     let guest = Arc::new(Mutex::new(Guest::new(run_dir.agent())));
     let record = Record::new(&ground.state_dir, server);
-    let (status, status_seen) = watch::channel(absent(server));
+    let (status, status_seen) = watch::channel(recorded(&record, server));
     let (vm, vm_seen) = watch::channel(None);
     let (commands, inbox) = mpsc::channel(QUEUE);
     let (words, heard) = mpsc::channel(QUEUE);
@@ -81,13 +81,17 @@ pub fn spawn(ground: Arc<Ground>, server: ServerId) -> Handle {
     handle
 }
 
-fn absent(server: ServerId) -> ServerStatus {
+/// What is known before the VM itself has been looked at: what an earlier agent wrote down. A
+/// report that goes out in that moment must not call a running server absent.
+fn recorded(record: &Record, server: ServerId) -> ServerStatus {
+    let state = record.state().ok().flatten();
+    let state = state.as_ref();
     ServerStatus {
         server,
-        epoch: 0,
-        phase: Phase::Absent,
-        error: None,
-        start: None,
+        epoch: state.map_or(0, |state| state.epoch),
+        phase: state.map_or(Phase::Absent, |state| state.phase),
+        error: state.and_then(|state| state.error.clone()),
+        start: state.and_then(|state| state.start.clone()),
         health: None,
         applied: None,
     }
@@ -145,15 +149,15 @@ impl Actor {
             Ok(Some(vm)) if matches!(state.phase, Phase::Running | Phase::Paused) => {
                 self.adopted(vm).await;
             }
-            Ok(Some(_)) | Err(_) => {
-                // Half started or half stopped, or its monitor is dumb: begun anew by control.
-                let found = found.map_err(|error| chain(&error));
+            Ok(None) => self.left_behind(state.phase),
+            found => {
+                // Half started or half stopped, or its monitor is dumb.
+                let found = found.map(drop).map_err(|error| chain(&error));
                 tracing::warn!(server = %self.server, ?found, "ending a VM that was left half done");
                 let none = Duration::ZERO;
                 let _ = stop::end(&self.ground, self.server, None, &self.guest, none).await;
                 self.left_behind(state.phase);
             }
-            Ok(None) => self.left_behind(state.phase),
         }
         self.keep();
     }
@@ -166,12 +170,20 @@ impl Actor {
         self.apply(if running { Event::Resumed } else { Event::Lost });
     }
 
-    /// No VM runs: what was on its way failed, what was on its way down is down.
+    /// No VM runs: what was on its way up begins anew, what was on its way down is down.
     fn left_behind(&mut self, phase: Phase) {
-        if phase == Phase::Stopping {
-            self.apply(Event::Ended);
-        } else if phase::has_vm(phase) {
-            self.fail("its VM ended while the node's agent was away");
+        match (phase, self.record.spec()) {
+            (Phase::Stopping, _) => self.apply(Event::Ended),
+            (Phase::Booting | Phase::Configuring, Ok(Some(spec))) => {
+                tracing::info!(server = %self.server, "starting it again");
+                self.status
+                    .send_modify(|status| status.phase = Phase::Booting);
+                self.launch(spec);
+            }
+            _ if phase::has_vm(phase) => {
+                self.fail("its VM ended while the node's agent was away");
+            }
+            _ => {}
         }
     }
 
