@@ -1,0 +1,57 @@
+//! `bench`: measures what the project promises, on this machine. Each bench prints a table and
+//! writes `target/bench/NAME.json`, which names the machine. The ones that need a cluster start
+//! one when none runs; none of this is part of the tests.
+
+mod api;
+mod cluster;
+mod flags;
+mod ground;
+mod image;
+mod load;
+mod memory;
+mod placement;
+mod proc;
+mod report;
+mod site;
+mod start;
+mod stats;
+mod survival;
+mod tar;
+mod wire;
+
+use anyhow::{Context, Result, bail};
+
+const USAGE: &str = "usage: cargo xtask bench NAME [options]
+
+  site        POST of a site until its first right answer: empty, among 2,000 static, 500 PHP
+                --runs N (30)  --static N (2000)  --php N (500)  --keep
+  start       start of a server, from a template and by cold boot
+                --runs N (10)  --cold N (3)  --only static,web-php,wordpress
+  memory      memory of every program of ours and of QEMU beyond its guest's
+                --minutes M (60)
+  survival    control, an agent, an edge killed with -9 while visitors come
+                --requests N (500)
+  image       two builds of the server image, one hash
+  placement   the placement library; options go to `undine-placement bench`";
+
+/// The command.
+pub fn run(arguments: &[String]) -> Result<()> {
+    let Some((name, rest)) = arguments.split_first() else {
+        println!("{USAGE}");
+        return Ok(());
+    };
+    match name.as_str() {
+        "site" => site::run(rest),
+        "start" => start::run(rest),
+        "memory" => memory::run(rest),
+        "survival" => survival::run(rest),
+        "image" => image::run(rest),
+        "placement" => placement::run(rest),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            return Ok(());
+        }
+        other => bail!("there is no bench `{other}`\n{USAGE}"),
+    }
+    .with_context(|| format!("bench {name}"))
+}
