@@ -33,6 +33,8 @@ const FLAGS: [&str; 8] = [
 impl Browser {
     /// Starts one; its pages and pictures go below `target/browser`.
     pub async fn start(name: &str) -> Result<Self> {
+        // A second call finds it installed: that is what was wanted.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let profile = target().join("browser").join(format!("{name}-profile"));
         let _ = std::fs::remove_dir_all(&profile);

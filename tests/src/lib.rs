@@ -3,10 +3,15 @@
 
 mod browser;
 mod cli;
+mod fresh;
+mod guide;
 mod summary;
+mod unit;
 mod visit;
 
 pub use browser::Browser;
 pub use cli::{Undine, UndineError};
-pub use summary::{Edge, Instance, Node, Site, Summary};
+pub use fresh::{Lab, Machine};
+pub use guide::Guide;
+pub use summary::{Edge, Instance, Node, Site, Summary, checkout, target};
 pub use visit::{Page, Visitor, eventually};

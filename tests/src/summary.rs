@@ -95,9 +95,14 @@ impl Summary {
     }
 }
 
-/// The build's output folder.
-pub fn target() -> PathBuf {
+/// The folder of this checkout.
+pub fn checkout() -> PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .map_or_else(PathBuf::new, |checkout| checkout.join("target"))
+        .map_or_else(PathBuf::new, std::path::Path::to_path_buf)
+}
+
+/// The build's output folder.
+pub fn target() -> PathBuf {
+    checkout().join("target")
 }

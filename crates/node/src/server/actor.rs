@@ -1,4 +1,4 @@
-//! The task that owns one server's VM.
+//! The task that owns one server's VM: commands in, one job at a time, the phase out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use undine_api::node::{Phase, ServerStatus, StartSpec, StopSpec};
 use undine_model::ServerId;
 use undine_qemu::files::RunDir;
 use undine_qemu::qmp;
-use undine_qemu::vm::{RunState, Vm, VmEvent};
+use undine_qemu::vm::Vm;
 
 use super::phase::{self, Event};
 use super::record::{Record, State};
@@ -19,6 +19,9 @@ use super::{Command, Ground, Handle, stop, words};
 use crate::guest::Guest;
 use crate::problems::{self, chain};
 use crate::settings::vm_run_folder;
+
+mod events;
+mod takeover;
 
 const QUEUE: usize = 32;
 
@@ -81,19 +84,30 @@ pub fn spawn(ground: Arc<Ground>, server: ServerId) -> Handle {
     handle
 }
 
+fn absent(server: ServerId) -> ServerStatus {
+    ServerStatus {
+        server,
+        epoch: 0,
+        phase: Phase::Absent,
+        error: None,
+        start: None,
+        health: None,
+        applied: None,
+    }
+}
+
 /// What is known before the VM itself has been looked at: what an earlier agent wrote down. A
 /// report that goes out in that moment must not call a running server absent.
 fn recorded(record: &Record, server: ServerId) -> ServerStatus {
-    let state = record.state().ok().flatten();
-    let state = state.as_ref();
+    let Ok(Some(state)) = record.state() else {
+        return absent(server);
+    };
     ServerStatus {
-        server,
-        epoch: state.map_or(0, |state| state.epoch),
-        phase: state.map_or(Phase::Absent, |state| state.phase),
-        error: state.and_then(|state| state.error.clone()),
-        start: state.and_then(|state| state.start.clone()),
-        health: None,
-        applied: None,
+        epoch: state.epoch,
+        phase: state.phase,
+        error: state.error,
+        start: state.start,
+        ..absent(server)
     }
 }
 
@@ -122,68 +136,8 @@ impl Actor {
                     }
                 }
                 () = ended(vm.as_ref()), if self.job.is_none() => self.vm_ended().await,
-                event = next(&mut self.events) => self.event(event).await,
+                event = next(&mut self.events) => self.event(event),
             }
-        }
-    }
-
-    /// Takes over what an earlier agent left: its record and, if one runs, its VM.
-    async fn take_over(&mut self) {
-        let state = match self.record.state() {
-            Ok(Some(state)) => state,
-            Ok(None) => return,
-            Err(error) => {
-                tracing::error!(server = %self.server, error = chain(&error), "a server's record");
-                return;
-            }
-        };
-        let run_dir = RunDir::new(vm_run_folder(&self.ground.run_dir, self.server));
-        let found = Vm::adopt(&run_dir, self.server.uuid()).await;
-        self.status.send_modify(|status| {
-            status.epoch = state.epoch;
-            status.phase = state.phase;
-            status.error.clone_from(&state.error);
-            status.start.clone_from(&state.start);
-        });
-        match found {
-            Ok(Some(vm)) if matches!(state.phase, Phase::Running | Phase::Paused) => {
-                self.adopted(vm).await;
-            }
-            Ok(None) => self.left_behind(state.phase),
-            found => {
-                // Half started or half stopped, or its monitor is dumb.
-                let found = found.map(drop).map_err(|error| chain(&error));
-                tracing::warn!(server = %self.server, ?found, "ending a VM that was left half done");
-                let none = Duration::ZERO;
-                let _ = stop::end(&self.ground, self.server, None, &self.guest, none).await;
-                self.left_behind(state.phase);
-            }
-        }
-        self.keep();
-    }
-
-    async fn adopted(&mut self, vm: Vm) {
-        self.events = Some(vm.events());
-        let running = vm.state().await.is_ok_and(RunState::is_running);
-        tracing::info!(server = %self.server, pid = vm.process().id().pid, running, "VM taken over");
-        self.vm.send_replace(Some(vm));
-        self.apply(if running { Event::Resumed } else { Event::Lost });
-    }
-
-    /// No VM runs: what was on its way up begins anew, what was on its way down is down.
-    fn left_behind(&mut self, phase: Phase) {
-        match (phase, self.record.spec()) {
-            (Phase::Stopping, _) => self.apply(Event::Ended),
-            (Phase::Booting | Phase::Configuring, Ok(Some(spec))) => {
-                tracing::info!(server = %self.server, "starting it again");
-                self.status
-                    .send_modify(|status| status.phase = Phase::Booting);
-                self.launch(spec);
-            }
-            _ if phase::has_vm(phase) => {
-                self.fail("its VM ended while the node's agent was away");
-            }
-            _ => {}
         }
     }
 
@@ -460,55 +414,6 @@ impl Actor {
             .unwrap_or_else(|| "nobody knows why".to_owned());
         self.fail(&format!("its VM ended unasked: {why}"));
         self.end_vm(Duration::ZERO, false);
-    }
-
-    async fn event(&mut self, event: Option<qmp::Event>) {
-        let Some(event) = event else {
-            self.events = None;
-            return;
-        };
-        self.note(&event);
-        match VmEvent::read(&event) {
-            Some(VmEvent::BlockIoError {
-                reason, no_space, ..
-            }) => {
-                let why = if no_space {
-                    "no space is left on a replica"
-                } else {
-                    &reason
-                };
-                tracing::error!(server = %self.server, why, "the server lost its disk and stands still");
-                self.status.send_modify(|status| {
-                    status.error = Some(format!("it stands still: its disk failed ({why})"));
-                });
-                self.apply(Event::Lost);
-            }
-            Some(VmEvent::ReplicaFailed { node, reason }) => {
-                tracing::error!(server = %self.server, node, reason, "a replica failed");
-                self.ground.changed.tell();
-            }
-            Some(VmEvent::Resumed) => {
-                self.status.send_modify(|status| status.error = None);
-                self.apply(Event::Resumed);
-            }
-            _ => {}
-        }
-    }
-
-    fn note(&mut self, event: &qmp::Event) {
-        match VmEvent::read(event) {
-            Some(VmEvent::Shutdown {
-                by_guest: true,
-                reason,
-            }) => {
-                self.last_words = Some(format!("the guest ended it, {reason}"));
-            }
-            Some(VmEvent::Shutdown { reason, .. }) => self.last_words = Some(reason),
-            Some(VmEvent::GuestPanicked) => {
-                self.last_words = Some("the guest's kernel gave up".to_owned());
-            }
-            _ => {}
-        }
     }
 
     fn fail(&mut self, reason: &str) {
