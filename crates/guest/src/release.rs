@@ -95,6 +95,8 @@ impl Releases {
             // Compiled scripts of the old release go; the next request starts it again.
             units::stop(&[&self.worker])?;
         }
+        // Compiled scripts are filed by their path, which no other release shares.
+        site::fresh_cache(&self.paths, &self.at, self.site.uid).doing("clear compiled scripts")?;
         self.prune(release).doing("remove old releases")
     }
 

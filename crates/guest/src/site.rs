@@ -58,6 +58,7 @@ fn folders(at: &SitePaths, uid: u32) -> io::Result<()> {
         ("sessions", uid, uid, 0o700, true),
         ("uploads", uid, uid, 0o700, true),
         ("tmp", uid, uid, 0o700, false),
+        ("opcache", uid, uid, 0o700, false),
         ("logs", WEB_GROUP, uid, 0o750, false),
     ] {
         let folder = at.at(name);
@@ -140,6 +141,16 @@ pub fn forget_name(paths: &Paths, uid: u32, name: &DomainName) -> io::Result<()>
     let link = paths.by_host().join(name.as_str());
     if fs::read_link(&link).is_ok_and(|target| target == link_target(uid)) {
         files::remove(&link)?;
+    }
+    Ok(())
+}
+
+/// Throws away what was compiled from an earlier release.
+pub fn fresh_cache(paths: &Paths, at: &SitePaths, uid: u32) -> io::Result<()> {
+    let cache = at.at("opcache");
+    if fs::read_dir(&cache).is_ok_and(|mut entries| entries.next().is_some()) {
+        discard(paths, &cache)?;
+        files::folder(&cache, uid, uid, 0o700)?;
     }
     Ok(())
 }

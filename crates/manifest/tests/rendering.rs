@@ -1,4 +1,5 @@
 //! The shipped profiles and applications, rendered: goldens, and no way out of a place.
+#![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
