@@ -13,9 +13,9 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use undine_api::Problem;
 use undine_api::internal::{JoinRequest, NodeReport, NodeUsage, Role};
-use undine_api::node::{Inventory, NodeStatus, Phase};
+use undine_api::node::{Inventory, NodeStatus, Phase, ReplicaState, ReplicaStatus};
 use undine_link::{ControlClient, Credentials, JoinToken, Method};
-use undine_model::{Bytes, MilliCpu, NodeId, ServerId};
+use undine_model::{Bytes, MilliCpu, NodeId, ReplicaId, ServerId};
 
 pub use guest::FakeGuest;
 
@@ -236,7 +236,24 @@ impl Inner {
                 .map(|(id, server)| serve::status(*id, server))
                 .filter(|status| status.phase != Phase::Absent)
                 .collect(),
-            replicas: Vec::new(),
+            replicas: state
+                .replicas
+                .iter()
+                .map(|(id, epoch)| held(*id, *epoch))
+                .collect(),
         }
+    }
+}
+
+fn held(server: ServerId, epoch: u64) -> ReplicaStatus {
+    ReplicaStatus {
+        server,
+        replica: ReplicaId::from_uuid(server.uuid()),
+        epoch,
+        state: ReplicaState::Closed,
+        export: None,
+        address: None,
+        size: Bytes::gib(1),
+        used: Bytes(0),
     }
 }

@@ -12,7 +12,7 @@ use super::extract::{Asked, Body, IfMatch, Manager, PathId, Reader};
 use super::reply::{Answer, Reply};
 use crate::app::paging::PageWish;
 use crate::app::sites::SiteWish;
-use crate::app::{apps, site_create, sites};
+use crate::app::{apps, site_change, site_create, sites};
 use crate::control::Control;
 
 /// Which sites.
@@ -133,7 +133,7 @@ async fn update_site(
     IfMatch(expected): IfMatch,
     Body(wish): Body<UpdateSite>,
 ) -> Answer<SiteOperation> {
-    let both = sites::update(&control, &caller, id, expected, wish).await?;
+    let both = site_change::update(&control, &caller, id, expected, wish).await?;
     Ok(Reply::accepted(Some(both.site.version), both))
 }
 
@@ -151,7 +151,7 @@ async fn delete_site(
     PathId(id): PathId<SiteId>,
     IfMatch(expected): IfMatch,
 ) -> Answer<SiteOperation> {
-    let both = sites::delete(&control, &caller, id, expected).await?;
+    let both = site_change::delete(&control, &caller, id, expected).await?;
     Ok(Reply::accepted(Some(both.site.version), both))
 }
 
@@ -169,7 +169,7 @@ async fn suspend_site(
     PathId(id): PathId<SiteId>,
     IfMatch(expected): IfMatch,
 ) -> Answer<SiteOperation> {
-    let both = sites::set_suspended(&control, &caller, id, expected, true).await?;
+    let both = site_change::set_suspended(&control, &caller, id, expected, true).await?;
     Ok(Reply::accepted(Some(both.site.version), both))
 }
 
@@ -187,7 +187,7 @@ async fn unsuspend_site(
     PathId(id): PathId<SiteId>,
     IfMatch(expected): IfMatch,
 ) -> Answer<SiteOperation> {
-    let both = sites::set_suspended(&control, &caller, id, expected, false).await?;
+    let both = site_change::set_suspended(&control, &caller, id, expected, false).await?;
     Ok(Reply::accepted(Some(both.site.version), both))
 }
 
@@ -205,7 +205,7 @@ async fn retry_site(
     PathId(id): PathId<SiteId>,
     IfMatch(expected): IfMatch,
 ) -> Answer<SiteOperation> {
-    let both = sites::retry(&control, &caller, id, expected).await?;
+    let both = site_change::retry(&control, &caller, id, expected).await?;
     Ok(Reply::accepted(Some(both.site.version), both))
 }
 

@@ -18,6 +18,7 @@ pub mod releases;
 pub mod reports;
 pub mod server_create;
 pub mod servers;
+pub mod site_change;
 pub mod site_create;
 pub mod sites;
 pub mod support;

@@ -8,6 +8,7 @@ mod liveness;
 pub mod prometheus;
 mod push;
 mod reconcile;
+mod restored;
 mod runner;
 mod trim;
 
@@ -35,6 +36,7 @@ pub fn start(control: &Control) -> JoinSet<()> {
         "heartbeat", 5_000, heartbeat::turn;
         "leases", 1_000, heartbeat::leases;
         "liveness", 2_000, liveness::turn;
+        "restored", 3_000, restored::turn;
         "reconcile", 2_000, reconcile::turn;
         "push", 2_000, push::turn;
         "certificates", 600_000, certificates::turn;

@@ -17,6 +17,9 @@ const REMEMBER_MS: i64 = 3_600_000;
 
 /// Looks at every server that is down and should be up.
 pub(super) async fn turn(control: &Control) -> Result<()> {
+    if super::restored::is_waiting(control).await? {
+        return Ok(());
+    }
     for state in [
         ServerState::Failed,
         ServerState::Stopped,

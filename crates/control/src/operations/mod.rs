@@ -14,6 +14,7 @@ mod server_start;
 mod site_change;
 mod site_create;
 mod site_delete;
+mod start_spec;
 mod trouble;
 mod work;
 

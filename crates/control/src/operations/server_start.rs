@@ -15,23 +15,17 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::json;
-use undine_api::internal::ClusterNetwork;
-use undine_api::node::{
-    FetchImage, ImageManifest, Phase, ReplicaSpec, ReplicaState as Held, ReplicaStatus,
-    ReplicaTarget, ServerNetwork, ServerStatus, StartSpec,
-};
-use undine_manifest::Manifest;
+use undine_api::node::{FetchImage, Phase, ReplicaState as Held, ServerStatus};
 use undine_model::lifecycle::{ServerEvent, ServerState};
-use undine_store::{Db, ImageFilter, InstanceFilter, Replica, ReplicaFilter, ReplicaState, Server};
+use undine_store::{Db, ReplicaState};
 
 use super::new::event_of;
+use super::start_spec::{image_of, open_replica, replica_of, sources, start_spec};
 use super::trouble::{Outcome, Trouble};
 use super::work::Work;
 use super::{Kind, StepOf, step};
 use crate::clock::now_ms;
-use crate::control::Control;
 use crate::manifests::{record, whole};
-use crate::nodes::NodeClient;
 use crate::routes::server_changed;
 
 /// Image, replica, boot, open.
@@ -98,35 +92,6 @@ pub(super) async fn image(work: &mut Work) -> Outcome<()> {
     }
 }
 
-/// The image of a server, as its nodes know it.
-pub(super) async fn image_of(control: &Control, server: &Server) -> Outcome<ImageManifest> {
-    let gone =
-        |detail: &str| Trouble::stop(detail, "Import the image with `undine-control import`.");
-    let filter = ImageFilter {
-        hash: server.image_hash.clone(),
-        ..ImageFilter::default()
-    };
-    let image = match &server.image_hash {
-        Some(_) => control.store.images().find_by(&filter).await?,
-        None => None,
-    };
-    let image = image.ok_or_else(|| gone("the server's image is not in the store"))?;
-    serde_json::from_value(image.manifest).map_err(|error| gone(&error.to_string()))
-}
-
-/// Where nodes fetch images from: every instance; one that lacks a file gets it from the others.
-async fn sources(control: &Control) -> Outcome<Vec<String>> {
-    let instances = control
-        .store
-        .instances()
-        .all(&InstanceFilter::default())
-        .await?;
-    Ok(instances
-        .iter()
-        .map(|instance| format!("https://{}/internal/v1/blobs", instance.internal_url))
-        .collect())
-}
-
 pub(super) async fn replica(work: &mut Work) -> Outcome<()> {
     let server = work.server().await?;
     let (node, client) = work.node_of(&server).await?;
@@ -151,42 +116,6 @@ pub(super) async fn replica(work: &mut Work) -> Outcome<()> {
     }
     work.progress(format!("{} holds the disk of {}", node.name, server.disk))
         .await
-}
-
-async fn replica_of(control: &Control, server: &Server) -> Outcome<Replica> {
-    let filter = ReplicaFilter {
-        server: Some(server.id),
-        node: server.node,
-        ..ReplicaFilter::default()
-    };
-    control
-        .store
-        .replicas()
-        .find_by(&filter)
-        .await?
-        .ok_or_else(|| {
-            Trouble::stop(
-                "the server has no replica on its node",
-                "Delete it and make it again.",
-            )
-        })
-}
-
-async fn open_replica(
-    client: &NodeClient,
-    server: &Server,
-    replica: &Replica,
-) -> Outcome<ReplicaStatus> {
-    let spec = ReplicaSpec {
-        replica: replica.id,
-        epoch: server.epoch,
-        size: server.disk,
-        create: replica.state == ReplicaState::Creating,
-        // The only copy there is: what it holds is what the server has.
-        accept_stale: server.replica_count <= 1,
-        remote: false,
-    };
-    Ok(client.replica(server.id, &spec).await?)
 }
 
 pub(super) async fn boot(work: &mut Work) -> Outcome<()> {
@@ -250,73 +179,6 @@ fn did_not_start(status: &ServerStatus) -> Trouble {
         format!("the server did not start: {why}"),
         "See the console log of the server on its node; `start` tries again.",
     )
-}
-
-async fn start_spec(
-    work: &Work,
-    server: &Server,
-    client: &NodeClient,
-    manifest: Manifest,
-) -> Outcome<StartSpec> {
-    let control = &work.control;
-    // Opened again: after a restart of its daemon the export has another name.
-    let replica = replica_of(control, server).await?;
-    let status = open_replica(client, server, &replica).await?;
-    let export = status.export.ok_or_else(|| {
-        Trouble::wait(
-            "the disk's daemon is not up",
-            "It is tried again by itself.",
-        )
-    })?;
-    let cluster = &control.cluster;
-    Ok(StartSpec {
-        epoch: server.epoch,
-        name: server.name.to_string(),
-        image: image_of(control, server).await?,
-        memory: server.memory,
-        vcpus: server.vcpus,
-        cpu: server.cpu,
-        machine: server
-            .machine
-            .clone()
-            .unwrap_or_else(|| cluster.machine.clone()),
-        cpu_model: server
-            .cpu_model
-            .clone()
-            .unwrap_or_else(|| cluster.cpu_model.clone()),
-        template: server.template,
-        network: network_of(&cluster.network, server)?,
-        machine_id: server.machine_id.clone(),
-        replicas: vec![ReplicaTarget {
-            node: replica.node,
-            replica: replica.id,
-            export,
-            address: None,
-        }],
-        blank: server.blank,
-        manifest,
-    })
-}
-
-fn network_of(network: &ClusterNetwork, server: &Server) -> Outcome<ServerNetwork> {
-    let bad = |_| {
-        Trouble::stop(
-            "the cluster's networks are damaged",
-            "Look at the setting `cluster`.",
-        )
-    };
-    let ipv4: ipnet::Ipv4Net = network.servers_ipv4.parse().map_err(bad)?;
-    let ipv6: ipnet::Ipv6Net = network.servers_ipv6.parse().map_err(bad)?;
-    Ok(ServerNetwork {
-        mac: server.mac.clone(),
-        ipv4: server.ipv4,
-        ipv4_prefix: ipv4.prefix_len(),
-        ipv6: server.ipv6,
-        ipv6_prefix: ipv6.prefix_len(),
-        gateways: network.gateways.clone(),
-        resolvers: network.gateways.clone(),
-        smtp: server.smtp,
-    })
 }
 
 pub(super) async fn open(work: &mut Work) -> Outcome<()> {

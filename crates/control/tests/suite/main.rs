@@ -1,5 +1,7 @@
 //! Control as its callers meet it: the real router, the real store, a fake node at the wire.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
+
 mod bad_input;
 mod crashes;
 mod instances;

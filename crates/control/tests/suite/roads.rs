@@ -429,3 +429,31 @@ async fn a_suspended_account_s_sites_say_so() {
     }
     panic!("the guest was not told");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_store_blocks_servers_whose_disks_are_ahead_of_it() {
+    use undine_store::{Db, Settings};
+    let world = World::new().await;
+    let node = world.node("node-1", Bytes::gib(8)).await;
+    let behind = world.server("web-1", "web-php").await;
+    let level = world.server("web-2", "web-php").await;
+    *node
+        .state()
+        .replicas
+        .get_mut(&behind.parse().unwrap())
+        .unwrap() = 5;
+    let settings = world.instances[0].control.store.settings();
+    settings.put(Settings::RESTORED, &true, 0).await.unwrap();
+    let path = format!("/v1/servers/{behind}");
+    for _ in 0..100 {
+        if world.get(&path).await.text("/state") == "failed" {
+            let shown = world.get(&path).await;
+            assert!(shown.text("/error").contains("epoch 5"), "{shown:?}");
+            let other = world.get(&format!("/v1/servers/{level}")).await;
+            assert_eq!(other.text("/state"), "running");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the server was not blocked");
+}

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, post, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use undine_api::Problem;
 use undine_api::guest::{Answer, FailureKind, Health, Upload};
 use undine_api::node::{
-    FetchImage, GuestCall, ImageStatus, Phase, ReplicaSpec, ReplicaState, ReplicaStatus,
-    ServerStatus, StartReport, StartSpec, UPLOAD_HEADER,
+    FetchImage, GuestCall, ImageStatus, NodeStatus, Phase, ReplicaSpec, ReplicaState,
+    ReplicaStatus, ServerStatus, StartReport, StartSpec, UPLOAD_HEADER,
 };
 use undine_link::Credentials;
 use undine_model::{Bytes, ServerId};
@@ -46,6 +46,7 @@ pub(super) fn start(
     inner: Arc<Inner>,
 ) -> CancellationToken {
     let router = Router::new()
+        .route("/node/v1/status", get(node_status))
         .route("/node/v1/images/{hash}", put(image))
         .route(
             "/node/v1/replicas/{server}",
@@ -70,6 +71,11 @@ pub(super) fn start(
         }
     });
     told
+}
+
+async fn node_status(State(node): Shared) -> Answered<NodeStatus> {
+    node.called("GET status")?;
+    Ok(Json(node.status()))
 }
 
 async fn image(State(node): Shared, Json(fetch): Json<FetchImage>) -> Answered<ImageStatus> {
