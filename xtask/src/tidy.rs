@@ -149,7 +149,8 @@ fn sources(faults: &mut Vec<String>) -> Result<()> {
                 }
             }
         }
-        if !shown.starts_with("crates/store")
+        if shown.starts_with("crates/")
+            && !shown.starts_with("crates/store")
             && !shown.starts_with("crates/testkit")
             && text.contains("use sea_orm")
         {

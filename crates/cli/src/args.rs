@@ -1,4 +1,5 @@
-//! The words of the command line.
+//! The words of the command line. Long because it is one plain list: a type for each kind of
+//! thing, a line for each word.
 
 use std::path::PathBuf;
 
