@@ -106,6 +106,11 @@ pub const FOR_TEST: &[Package] = &[
         "/usr/bin/chromedriver",
     ),
     package(
+        "curl",
+        "a visitor on a fresh machine asks with it",
+        "/usr/bin/curl",
+    ),
+    package(
         "ganeti-htools",
         "the placement library is judged beside it",
         "/usr/bin/hbal",

@@ -20,6 +20,7 @@ const USAGE: &str = "usage: cargo xtask package [--debug] [--no-image]
 struct Package {
     name: &'static str,
     summary: &'static str,
+    /// `LIBC` stands for the C library, not older than this machine's.
     depends: &'static str,
     programs: &'static [&'static str],
     units: &'static [&'static str],
@@ -29,14 +30,14 @@ const PACKAGES: [Package; 4] = [
     Package {
         name: "undine-control",
         summary: "control plane of Undine: API, operations, records",
-        depends: "libc6 (>= 2.36), libgcc-s1, undine-common, undine-cli",
+        depends: "LIBC, libgcc-s1, undine-common, undine-cli",
         programs: &["undine-control"],
         units: &["undine-control.service"],
     },
     Package {
         name: "undine-node",
         summary: "hardware node of Undine: agent and guard",
-        depends: "libc6 (>= 2.36), libgcc-s1, undine-common, qemu-system-x86 (>= 1:10.0), \
+        depends: "LIBC, libgcc-s1, undine-common, qemu-system-x86 (>= 1:10.0), \
                   qemu-utils (>= 1:10.0), iproute2, nftables, unbound, e2fsprogs",
         programs: &["undine-node", "undine-guard"],
         units: &["undine-node.service", "undine-guard.service"],
@@ -44,14 +45,14 @@ const PACKAGES: [Package; 4] = [
     Package {
         name: "undine-edge",
         summary: "public door of Undine",
-        depends: "libc6 (>= 2.36), libgcc-s1, undine-common",
+        depends: "LIBC, libgcc-s1, undine-common",
         programs: &["undine-edge"],
         units: &["undine-edge.service"],
     },
     Package {
         name: "undine-cli",
         summary: "command line of Undine",
-        depends: "libc6 (>= 2.36), libgcc-s1",
+        depends: "LIBC, libgcc-s1",
         programs: &["undine"],
         units: &[],
     },
@@ -134,17 +135,22 @@ fn programs(package: &Package, profile: &str, out: &Path) -> Result<PathBuf> {
         )?;
     }
     if !package.units.is_empty() {
-        script(&tree, "postinst", POSTINST)?;
+        script(&tree, "postinst", &postinst(package.units))?;
         script(&tree, "prerm", &prerm(package.units))?;
     }
     Ok(tree)
 }
 
-/// systemd learns of the units; they are enabled by the one who joins the machine, not by us.
-const POSTINST: &str =
-    "#!/bin/sh\nset -e\nif [ -d /run/systemd/system ]; then\n  systemctl daemon-reload\nfi\n";
+/// systemd learns of the units; they are enabled by the one who joins the machine, not by us. An
+/// upgrade starts running programs anew; servers outlive their agent.
+fn postinst(units: &[&str]) -> String {
+    format!(
+        "#!/bin/sh\nset -e\nif [ -d /run/systemd/system ]; then\n  systemctl daemon-reload\n  if [ \"$1\" = configure ] && [ -n \"$2\" ]; then\n    systemctl try-restart {}\n  fi\nfi\n",
+        units.join(" ")
+    )
+}
 
-/// An upgrade restarts programs without stopping servers; a removal stops the programs.
+/// A removal stops the programs; servers, disks and records stay.
 fn prerm(units: &[&str]) -> String {
     format!(
         "#!/bin/sh\nset -e\nif [ \"$1\" = remove ] && [ -d /run/systemd/system ]; then\n  systemctl disable --now {}\nfi\n",
@@ -205,6 +211,7 @@ fn finish(
     out: &Path,
 ) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
+    let depends = depends.replace("LIBC", &format!("libc6 (>= {})", libc()?));
     let control = format!(
         "Package: {name}\nVersion: {version}\nArchitecture: {architecture}\nMaintainer: Undine developers <undine@example.org>\nDepends: {depends}\nSection: admin\nPriority: optional\nDescription: {summary}\n"
     );
@@ -230,6 +237,16 @@ fn finish(
     fs::remove_dir_all(tree)?;
     println!("{}", file.display());
     Ok(())
+}
+
+/// The upstream version of this machine's C library, which the programs are linked with.
+fn libc() -> Result<String> {
+    let version = ask(
+        "dpkg-query",
+        &["--show", "--showformat=${Version}", "libc6"],
+    )?;
+    let upstream = version.split(['-', '+']).next();
+    Ok(upstream.unwrap_or(&version).to_owned())
 }
 
 fn place(from: &Path, to: &Path, mode: u32) -> Result<()> {

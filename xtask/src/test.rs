@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::command::{ask, command, run as call};
 use crate::machine::{self, cargo};
-use crate::{down, tidy, up};
+use crate::{down, package, tidy, up};
 
 const USAGE: &str = "usage: cargo xtask test [--only STAGE] [--no-install]
 
@@ -134,6 +134,8 @@ fn vm() -> Result<()> {
 fn bring_up_and_test() -> Result<()> {
     down::run(&[])?;
     up::run(&["--detach".to_owned()])?;
+    // The install guide is walked with real packages; the image's would be big and adds nothing.
+    package::run(&["--debug", "--no-image"].map(str::to_owned))?;
     cargo(&[
         "nextest",
         "run",
