@@ -124,7 +124,11 @@ fn scale(amount: u64, share: u64) -> u64 {
 }
 
 fn unlimited(amount: u64, share: u64) -> u64 {
-    if amount == 0 { u64::MAX } else { scale(amount, share) }
+    if amount == 0 {
+        u64::MAX
+    } else {
+        scale(amount, share)
+    }
 }
 
 fn number<'a>(map: &mut HashMap<&'a str, usize>, key: &'a str) -> usize {
@@ -137,11 +141,19 @@ impl<'a> Cluster<'a> {
         snapshot.check()?;
         policy.check()?;
         let mut racks = HashMap::new();
-        let ids: HashMap<&str, usize> =
-            snapshot.nodes.iter().enumerate().map(|(i, n)| (n.id.as_str(), i)).collect();
+        let ids: HashMap<&str, usize> = snapshot
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(i, n)| (n.id.as_str(), i))
+            .collect();
         let mut cluster = Self {
             policy,
-            nodes: snapshot.nodes.iter().map(|n| node_at(n, policy, &mut racks)).collect(),
+            nodes: snapshot
+                .nodes
+                .iter()
+                .map(|n| node_at(n, policy, &mut racks))
+                .collect(),
             servers: Vec::with_capacity(snapshot.servers.len()),
             node_info: snapshot.nodes.iter().collect(),
             server_info: Vec::with_capacity(snapshot.servers.len()),
@@ -167,7 +179,10 @@ impl<'a> Cluster<'a> {
     pub fn add(&mut self, server: &'a Server) -> Result<usize, InputError> {
         check_server(server)?;
         if self.server_info.iter().any(|s| s.id == server.id) {
-            return Err(InputError::Twice { kind: "server", id: server.id.clone() });
+            return Err(InputError::Twice {
+                kind: "server",
+                id: server.id.clone(),
+            });
         }
         Ok(self.push(server))
     }
@@ -200,11 +215,14 @@ impl<'a> Cluster<'a> {
     }
 
     pub fn find_node(&self, id: &str, by: &str) -> Result<usize, InputError> {
-        self.node_info.iter().position(|n| n.id == id).ok_or_else(|| InputError::Unknown {
-            by: by.to_owned(),
-            kind: "node",
-            id: id.to_owned(),
-        })
+        self.node_info
+            .iter()
+            .position(|n| n.id == id)
+            .ok_or_else(|| InputError::Unknown {
+                by: by.to_owned(),
+                kind: "node",
+                id: id.to_owned(),
+            })
     }
 
     /// Moves a server: a step costs what it changes.
@@ -226,14 +244,20 @@ impl<'a> Cluster<'a> {
             n.touched = true;
             let disk = if place.local { r.disk_mib } else { 0 };
             for (total, by) in
-                n.reserved.iter_mut().zip([r.cpu_milli, r.memory_mib, disk, r.io, r.net_kbit])
+                n.reserved
+                    .iter_mut()
+                    .zip([r.cpu_milli, r.memory_mib, disk, r.io, r.net_kbit])
             {
                 sign(total, by);
             }
             for k in 0..4 {
                 sign(&mut n.usual[k], s.usual[k]);
                 let square = u128::from(s.spread[k]).pow(2);
-                n.square[k] = if add { n.square[k] + square } else { n.square[k] - square };
+                n.square[k] = if add {
+                    n.square[k] + square
+                } else {
+                    n.square[k] - square
+                };
             }
             keep(&mut n.owned, server, add);
         }
@@ -275,8 +299,10 @@ impl<'a> Cluster<'a> {
         (0..4)
             .map(|k| {
                 let usual: u64 = gone.iter().map(|&s| self.servers[s].usual[k]).sum();
-                let square: u128 =
-                    gone.iter().map(|&s| u128::from(self.servers[s].spread[k]).pow(2)).sum();
+                let square: u128 = gone
+                    .iter()
+                    .map(|&s| u128::from(self.servers[s].spread[k]).pow(2))
+                    .sum();
                 share(n.usual[k] - usual, n.square[k] - square, n.carries[k])
             })
             .max()
@@ -295,7 +321,11 @@ impl<'a> Cluster<'a> {
         }
         let r = &info.reserved;
         let has_copy = s.place.copies.contains(&node);
-        let disk = if info.storage == Storage::Shared || has_copy { 0 } else { r.disk_mib };
+        let disk = if info.storage == Storage::Shared || has_copy {
+            0
+        } else {
+            r.disk_mib
+        };
         self.fits_amounts(node, [r.cpu_milli, r.memory_mib, disk, r.io, r.net_kbit])
     }
 
@@ -350,7 +380,10 @@ impl<'a> Cluster<'a> {
         if self.policy.racks == RackRule::Require && self.shares_rack(server, node, None) {
             return Err(Lack::Rack);
         }
-        self.fits_amounts(node, [0, 0, self.server_info[server].reserved.disk_mib, 0, 0])
+        self.fits_amounts(
+            node,
+            [0, 0, self.server_info[server].reserved.disk_mib, 0, 0],
+        )
     }
 
     /// Whether `node` stands in the rack of one of the server's copies other than that on `but`.
@@ -368,7 +401,11 @@ impl<'a> Cluster<'a> {
     /// Servers of one account on a node.
     pub fn account_on(&self, server: usize, node: usize) -> usize {
         let account = self.servers[server].account;
-        self.nodes[node].owned.iter().filter(|&&o| self.servers[o].account == account).count()
+        self.nodes[node]
+            .owned
+            .iter()
+            .filter(|&&o| self.servers[o].account == account)
+            .count()
     }
 
     /// Mean predicted use of the nodes that are up.
@@ -403,7 +440,11 @@ impl<'a> Cluster<'a> {
         let mut parts: Vec<(usize, String)> = by
             .into_iter()
             .map(|(name, (count, least))| {
-                let nodes = if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") };
+                let nodes = if count == 1 {
+                    "1 node".to_owned()
+                } else {
+                    format!("{count} nodes")
+                };
                 let short = least.amount();
                 let text = if short.is_empty() {
                     format!("{nodes} by {name}")
@@ -414,7 +455,11 @@ impl<'a> Cluster<'a> {
             })
             .collect();
         parts.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
-        parts.into_iter().map(|p| p.1).collect::<Vec<_>>().join(", ")
+        parts
+            .into_iter()
+            .map(|p| p.1)
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
@@ -434,7 +479,9 @@ fn share(usual: u64, square: u128, carries: u64) -> u64 {
         return 0;
     }
     let peak = u128::from(usual) + square.isqrt();
-    (peak * 1000).div_ceil(u128::from(carries)).min(u128::from(u64::MAX)) as u64
+    (peak * 1000)
+        .div_ceil(u128::from(carries))
+        .min(u128::from(u64::MAX)) as u64
 }
 
 fn node_at<'a>(n: &'a Node, policy: &Policy, racks: &mut HashMap<&'a str, usize>) -> NodeAt {

@@ -83,7 +83,15 @@ impl From<serde_json::Error> for InputError {
     fn from(e: serde_json::Error) -> Self {
         let text = e.to_string();
         // serde_json appends the position, which we carry in fields of their own.
-        let what = text.split(" at line ").next().unwrap_or_default().to_owned();
-        Self::Json { line: e.line(), column: e.column(), what }
+        let what = text
+            .split(" at line ")
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        Self::Json {
+            line: e.line(),
+            column: e.column(),
+            what,
+        }
     }
 }

@@ -46,8 +46,12 @@ struct Server {
     secondary: Option<usize>,
 }
 
-const NODE_KINDS: [(i64, i64, i64); 4] =
-    [(98_304, 4_000_000, 24), (131_072, 6_000_000, 32), (196_608, 8_000_000, 48), (262_144, 8_000_000, 64)];
+const NODE_KINDS: [(i64, i64, i64); 4] = [
+    (98_304, 4_000_000, 24),
+    (131_072, 6_000_000, 32),
+    (196_608, 8_000_000, 48),
+    (262_144, 8_000_000, 64),
+];
 const VCPU_RATIO: i64 = 8;
 
 /// A cluster of `nodes` nodes and up to `servers` servers, wholly determined by `seed`.
@@ -56,9 +60,13 @@ pub fn cluster(nodes: usize, servers: usize, storage: Storage, seed: u64) -> Fil
     let mut rng = Rng::new(seed ^ 0x5EED_C1A5);
     let mut all: Vec<Node> = (0..nodes.max(2)).map(|_| node(&mut rng)).collect();
     let services = (servers / 5).max(1);
-    let placed: Vec<Server> =
-        (0..servers).filter_map(|_| server(&mut rng, &mut all, storage, services)).collect();
-    Files { data: data(&all, &placed), load: load(&placed) }
+    let placed: Vec<Server> = (0..servers)
+        .filter_map(|_| server(&mut rng, &mut all, storage, services))
+        .collect();
+    Files {
+        data: data(&all, &placed),
+        load: load(&placed),
+    }
 }
 
 fn node(rng: &mut Rng) -> Node {
@@ -100,8 +108,11 @@ fn server(rng: &mut Rng, nodes: &mut [Node], storage: Storage, services: usize) 
         Storage::Shared => None,
         Storage::Mirrored => {
             let taken = primary;
-            let memory_ok: Vec<bool> =
-                nodes.iter().enumerate().map(|(i, n)| i != taken && n.free > memory).collect();
+            let memory_ok: Vec<bool> = nodes
+                .iter()
+                .enumerate()
+                .map(|(i, n)| i != taken && n.free > memory)
+                .collect();
             let mut at = None;
             for _ in 0..200 {
                 let i = rng.below(nodes.len());
@@ -123,7 +134,15 @@ fn server(rng: &mut Rng, nodes: &mut [Node], storage: Storage, services: usize) 
         nodes[primary].free_disk -= disk;
         nodes[s].free_disk -= disk;
     }
-    Some(Server { memory, disk, vcpus, load, service, primary, secondary })
+    Some(Server {
+        memory,
+        disk,
+        vcpus,
+        load,
+        service,
+        primary,
+        secondary,
+    })
 }
 
 fn racks(nodes: usize) -> usize {

@@ -81,20 +81,23 @@ pub fn judge(
     let mut first = 0;
     while first < plan.steps.len() {
         let wave = plan.steps[first].wave;
-        let len = plan.steps[first..].iter().take_while(|s| s.wave == wave).count();
+        let len = plan.steps[first..]
+            .iter()
+            .take_while(|s| s.wave == wave)
+            .count();
         court.wave(plan, first, len);
         first += len;
     }
     for (k, pair) in plan.steps.windows(2).enumerate() {
         if pair[1].wave < pair[0].wave {
-            court.find(Some(k + 1), "its wave comes before that of the step before it".into());
+            court.find(
+                Some(k + 1),
+                "its wave comes before that of the step before it".into(),
+            );
         }
     }
     let repaired = court.broken() < broken;
-    if context.lost.is_empty()
-        && context.drained.is_empty()
-        && !repaired
-        && court.losses() > losses
+    if context.lost.is_empty() && context.drained.is_empty() && !repaired && court.losses() > losses
     {
         court.find(None, "fewer losses can be survived than before".into());
     }
@@ -109,7 +112,13 @@ pub fn judge(
 const NAMES: [&str; 5] = ["CPU", "memory", "disk", "disk operations", "network"];
 
 fn amounts(r: &Resources, disk: bool) -> [u64; 5] {
-    [r.cpu_milli, r.memory_mib, if disk { r.disk_mib } else { 0 }, r.io, r.net_kbit]
+    [
+        r.cpu_milli,
+        r.memory_mib,
+        if disk { r.disk_mib } else { 0 },
+        r.io,
+        r.net_kbit,
+    ]
 }
 
 impl Court<'_> {
@@ -181,7 +190,10 @@ impl Court<'_> {
                 for i in 0..5 {
                     if after[i] > limits[i] && after[i] > before[i] {
                         let over = after[i] - limits[i];
-                        self.find(Some(k), format!("{node} is over its {} by {over}", NAMES[i]));
+                        self.find(
+                            Some(k),
+                            format!("{node} is over its {} by {over}", NAMES[i]),
+                        );
                     }
                 }
             }
@@ -210,7 +222,15 @@ impl Court<'_> {
                 .then(|| "it places a server that nobody asked for".to_owned()),
             (Action::Place { .. }, Some(_)) => Some("it places a server that exists".to_owned()),
             (_, None) => Some("it names an unknown server".to_owned()),
-            (Action::Migrate { from, to, copies_disk, .. }, Some(s)) => {
+            (
+                Action::Migrate {
+                    from,
+                    to,
+                    copies_disk,
+                    ..
+                },
+                Some(s),
+            ) => {
                 let disk = s.server.storage == Storage::Replicated && !s.copies.contains(to);
                 if s.owner != *from {
                     Some(format!("the server is on {}, not on {from}", s.owner))
@@ -226,7 +246,15 @@ impl Court<'_> {
             }
             (Action::MoveReplica { from, .. }, Some(s)) => (!s.copies.contains(from))
                 .then(|| format!("the server has no further copy on {from}")),
-            (Action::Restart { from, to, local_copy, .. }, Some(s)) => {
+            (
+                Action::Restart {
+                    from,
+                    to,
+                    local_copy,
+                    ..
+                },
+                Some(s),
+            ) => {
                 let here = s.copies.contains(to);
                 let reachable = s.copies.iter().any(|c| !self.context.lost.contains(c));
                 if s.owner != *from || !self.context.lost.contains(from) {
@@ -278,10 +306,16 @@ impl Court<'_> {
                 self.find(Some(k), format!("{to} has too old a CPU for {id}"));
             }
             let meets = self.servers.iter().any(|(other, s)| {
-                other != id && s.owner == *to && server.group.is_some() && s.server.group == server.group
+                other != id
+                    && s.owner == *to
+                    && server.group.is_some()
+                    && s.server.group == server.group
             });
             if meets {
-                self.find(Some(k), format!("{to} runs another server of the group of {id}"));
+                self.find(
+                    Some(k),
+                    format!("{to} runs another server of the group of {id}"),
+                );
             }
         }
         self.copies(k, action, &server);
@@ -290,13 +324,19 @@ impl Court<'_> {
     /// Rules about copies: never two on a node, racks apart where the policy requires it.
     fn copies(&mut self, k: usize, action: &Action, server: &Server) {
         if server.storage == Storage::Shared {
-            if matches!(action, Action::AddReplica { .. } | Action::MoveReplica { .. }) {
+            if matches!(
+                action,
+                Action::AddReplica { .. } | Action::MoveReplica { .. }
+            ) {
                 self.find(Some(k), "it copies a disk on shared storage".into());
             }
             return;
         }
         let mut all: Vec<String> = Vec::new();
-        if let Action::Place { owner, replicas, .. } = action {
+        if let Action::Place {
+            owner, replicas, ..
+        } = action
+        {
             all.push(owner.clone());
             all.extend(replicas.iter().cloned());
         } else if let Some(s) = self.servers.get(action.server()) {
@@ -318,9 +358,9 @@ impl Court<'_> {
             let (to, _) = ends(action);
             all.retain(|n| !self.context.lost.contains(n));
             let rack = |n: &str| self.nodes.get(n).and_then(|n| n.rack.clone());
-            let meet = to.iter().any(|t| {
-                rack(t).is_some() && all.iter().any(|o| o != t && rack(o) == rack(t))
-            });
+            let meet = to
+                .iter()
+                .any(|t| rack(t).is_some() && all.iter().any(|o| o != t && rack(o) == rack(t)));
             if meet {
                 self.find(Some(k), "two copies would stand in one rack".into());
             }
@@ -334,17 +374,23 @@ impl Court<'_> {
                 .map(|s| &s.server)
                 .or_else(|| self.context.new.iter().find(|s| s.id == id))
         };
-        let Some(server) = by_id(action.server()) else { return vec![] };
+        let Some(server) = by_id(action.server()) else {
+            return vec![];
+        };
         let r = &server.reserved;
         let disk_only = [0, 0, r.disk_mib, 0, 0];
         match action {
-            Action::Place { owner, replicas, .. } => {
+            Action::Place {
+                owner, replicas, ..
+            } => {
                 let disk = server.storage == Storage::Replicated;
                 let mut out = vec![(owner.clone(), amounts(r, disk))];
                 out.extend(replicas.iter().map(|n| (n.clone(), disk_only)));
                 out
             }
-            Action::Migrate { to, copies_disk, .. } => vec![(to.clone(), amounts(r, *copies_disk))],
+            Action::Migrate {
+                to, copies_disk, ..
+            } => vec![(to.clone(), amounts(r, *copies_disk))],
             Action::MoveReplica { to, .. } | Action::AddReplica { to, .. } => {
                 vec![(to.clone(), disk_only)]
             }
@@ -353,7 +399,12 @@ impl Court<'_> {
     }
 
     fn carry_out(&mut self, action: &Action) {
-        if let Action::Place { server, owner, replicas } = action {
+        if let Action::Place {
+            server,
+            owner,
+            replicas,
+        } = action
+        {
             if let Some(s) = self.context.new.iter().find(|s| s.id == *server) {
                 let standing = Standing {
                     server: s.clone(),
@@ -383,17 +434,29 @@ impl Court<'_> {
             .filter(|n| self.nodes[n].state != NodeState::Lost)
             .collect();
         alive.sort_by_key(|n| std::cmp::Reverse(free(n)));
-        alive.iter().filter(|lost| !self.survives(lost, &alive, reserved.clone())).count()
+        alive
+            .iter()
+            .filter(|lost| !self.survives(lost, &alive, reserved.clone()))
+            .count()
     }
 
     /// Hard limits that are broken: amounts, tags, CPUs, groups.
     fn broken(&self) -> usize {
         let reserved = self.all_reserved();
-        let alive = |n: &str| self.nodes.get(n).is_some_and(|n| n.state != NodeState::Lost);
+        let alive = |n: &str| {
+            self.nodes
+                .get(n)
+                .is_some_and(|n| n.state != NodeState::Lost)
+        };
         let amounts: usize = reserved
             .iter()
             .filter(|(n, _)| alive(n))
-            .map(|(n, r)| r.iter().zip(self.limits(n)).filter(|(a, b)| **a > *b).count())
+            .map(|(n, r)| {
+                r.iter()
+                    .zip(self.limits(n))
+                    .filter(|(a, b)| **a > *b)
+                    .count()
+            })
             .sum();
         let places = self.servers.values().filter(|s| {
             let Some(node) = self.nodes.get(s.owner.as_str()).filter(|n| alive(&n.id)) else {
@@ -450,9 +513,15 @@ impl Court<'_> {
                     && s.server.min_cpu_generation <= node.cpu_generation
                     && group.is_none_or(|g| !groups.contains(&(**n, g)))
             };
-            let near = s.copies.iter().filter_map(|c| alive.iter().find(|n| *n == c)).find(takes);
+            let near = s
+                .copies
+                .iter()
+                .filter_map(|c| alive.iter().find(|n| *n == c))
+                .find(takes);
             let far = || alive.iter().find(takes);
-            let Some(home) = near.or_else(far).copied() else { return false };
+            let Some(home) = near.or_else(far).copied() else {
+                return false;
+            };
             if let Some(sum) = reserved.get_mut(home) {
                 sum.iter_mut().zip(r).for_each(|(a, b)| *a += b);
             }
@@ -467,7 +536,9 @@ impl Court<'_> {
 /// The nodes that a step goes to, and the one that it leaves.
 fn ends(action: &Action) -> (Vec<&str>, Option<&str>) {
     match action {
-        Action::Place { owner, replicas, .. } => {
+        Action::Place {
+            owner, replicas, ..
+        } => {
             let mut to = vec![owner.as_str()];
             to.extend(replicas.iter().map(String::as_str));
             (to, None)

@@ -31,7 +31,11 @@ pub struct History {
 impl History {
     pub(crate) fn check(&self, of: &str) -> Result<(), InputError> {
         let too_large = |field, value| {
-            Err(InputError::TooLarge { of: format!("history of {of}"), field, value })
+            Err(InputError::TooLarge {
+                of: format!("history of {of}"),
+                field,
+                value,
+            })
         };
         if self.interval_s == 0 || self.interval_s > DAY_S {
             return too_large("interval_s", self.interval_s);
@@ -39,7 +43,12 @@ impl History {
         if self.next_at_s >= DAY_S {
             return too_large("next_at_s", self.next_at_s);
         }
-        match self.samples.iter().flat_map(Load::parts).find(|v| *v > LARGEST) {
+        match self
+            .samples
+            .iter()
+            .flat_map(Load::parts)
+            .find(|v| *v > LARGEST)
+        {
             Some(value) => too_large("samples", value),
             None => Ok(()),
         }
@@ -67,7 +76,10 @@ pub fn predict(server: &Server, hours: u64) -> Prediction {
         |m| m.parts(),
     );
     let Some(h) = server.history.as_ref().filter(|h| h.samples.len() >= 5) else {
-        return Prediction { usual: fallback, peak: fallback };
+        return Prediction {
+            usual: fallback,
+            peak: fallback,
+        };
     };
     let mut out = Prediction::default();
     for k in 0..4 {
@@ -97,14 +109,23 @@ pub fn forecast(series: &[u64], interval_s: u64, next_at_s: u64, hours: u64) -> 
         let at = (next_at_s % DAY_S + (days as u64 + 1) * DAY_S - before) % DAY_S;
         (at * SLOTS as u64 / DAY_S) as usize
     };
-    let means: Vec<f64> =
-        used.chunks(per_day).map(|d| d.iter().sum::<u64>() as f64 / per_day as f64).collect();
-    let level = means.iter().skip(1).fold(means[0], |level, m| level + 0.4 * (m - level));
+    let means: Vec<f64> = used
+        .chunks(per_day)
+        .map(|d| d.iter().sum::<u64>() as f64 / per_day as f64)
+        .collect();
+    let level = means
+        .iter()
+        .skip(1)
+        .fold(means[0], |level, m| level + 0.4 * (m - level));
     let shape = daily_shape(used, per_day, &means, &slot_of);
     let mut noise: Vec<u64> = Vec::with_capacity(used.len());
     for (i, &v) in used.iter().enumerate() {
         let expected = means[i / per_day] * shape[slot_of(i)];
-        noise.push(if expected > 0.0 { (v as f64 / expected * 1e6) as u64 } else { 1_000_000 });
+        noise.push(if expected > 0.0 {
+            (v as f64 / expected * 1e6) as u64
+        } else {
+            1_000_000
+        });
     }
     noise.sort_unstable();
     let first = (next_at_s % DAY_S * SLOTS as u64 / DAY_S) as usize;
@@ -153,7 +174,9 @@ fn quantile(sorted: &[u64], thousandths: usize) -> u64 {
     if sorted.is_empty() {
         return 0;
     }
-    sorted[((sorted.len() - 1) * thousandths).div_ceil(1000).min(sorted.len() - 1)]
+    sorted[((sorted.len() - 1) * thousandths)
+        .div_ceil(1000)
+        .min(sorted.len() - 1)]
 }
 
 #[cfg(test)]
@@ -168,7 +191,11 @@ mod tests {
         (0..960)
             .map(|i| {
                 let hour = i % 96 / 4;
-                let base = if (9..17).contains(&hour) { 900.0 } else { 100.0 };
+                let base = if (9..17).contains(&hour) {
+                    900.0
+                } else {
+                    100.0
+                };
                 (base * (0.8 + 0.4 * rng.unit())) as u64
             })
             .collect()
@@ -206,9 +233,18 @@ mod tests {
 
     #[test]
     fn without_history_the_measurement_counts() {
-        let mut s = Server::new("a", Resources { cpu_milli: 900, ..Resources::default() });
+        let mut s = Server::new(
+            "a",
+            Resources {
+                cpu_milli: 900,
+                ..Resources::default()
+            },
+        );
         assert_eq!(predict(&s, 1).peak[0], 300);
-        s.measured = Some(Load { cpu_milli: 700, ..Load::default() });
+        s.measured = Some(Load {
+            cpu_milli: 700,
+            ..Load::default()
+        });
         assert_eq!(predict(&s, 1).peak[0], 700);
     }
 }

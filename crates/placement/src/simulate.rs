@@ -134,7 +134,12 @@ impl World {
         if minute % 60 == 59 {
             for (sums, hours) in self.hour_sums.iter_mut().zip(&mut self.hours) {
                 let [c, m, i, n] = sums.map(|v| (v / 60.0) as u64);
-                hours.push(Load { cpu_milli: c, memory_mib: m, io: i, net_kbit: n });
+                hours.push(Load {
+                    cpu_milli: c,
+                    memory_mib: m,
+                    io: i,
+                    net_kbit: n,
+                });
                 *sums = [0.0; 4];
                 if hours.len() > 7 * 24 {
                     hours.remove(0);
@@ -150,13 +155,21 @@ impl World {
                 sums[*o][k] += l[k];
             }
         }
-        sums.iter().zip(&self.snapshot.nodes).map(|(s, n)| use_of(s, &n.capacity)).collect()
+        sums.iter()
+            .zip(&self.snapshot.nodes)
+            .map(|(s, n)| use_of(s, &n.capacity))
+            .collect()
     }
 
     fn sees(&mut self, minute: u64) -> &Snapshot {
         for (i, s) in self.snapshot.servers.iter_mut().enumerate() {
             let [c, m, io, n] = self.load[i].map(|v| v as u64);
-            s.measured = Some(Load { cpu_milli: c, memory_mib: m, io, net_kbit: n });
+            s.measured = Some(Load {
+                cpu_milli: c,
+                memory_mib: m,
+                io,
+                net_kbit: n,
+            });
             s.owner = Some(self.snapshot.nodes[self.owner[i]].id.clone());
             s.moved_ago_s = self.moved_at[i].map(|at| (minute - at) * 60);
             s.history = Some(History {
@@ -212,8 +225,14 @@ pub fn simulate(
     seed: u64,
 ) -> Result<Outcome, PlanError> {
     let mut world = World::new(snapshot, policy, seed)?;
-    let mut out =
-        Outcome { balancer, moves: 0, gib: 0, minutes_above: 0, unevenness: 0, highest: 0 };
+    let mut out = Outcome {
+        balancer,
+        moves: 0,
+        gib: 0,
+        minutes_above: 0,
+        unevenness: 0,
+        highest: 0,
+    };
     let mut deviations = 0.0;
     for minute in 0..days * MINUTES {
         world.tick(minute);
@@ -278,7 +297,9 @@ fn threshold(world: &World, uses: &[u64]) -> Vec<(usize, usize)> {
     let mut moves: Vec<(usize, usize)> = Vec::new();
     for n in (0..uses.len()).filter(|&n| uses[n] > world.policy.high_water) {
         let on = (0..world.owner.len()).filter(|&s| world.owner[s] == n);
-        let Some(s) = on.max_by_key(|&s| world.share(s, n)) else { continue };
+        let Some(s) = on.max_by_key(|&s| world.share(s, n)) else {
+            continue;
+        };
         let free = |t: &usize| *t != n && world.fits(s, *t) && !moves.iter().any(|m| m.1 == *t);
         if let Some(t) = (0..uses.len()).filter(free).min_by_key(|&t| uses[t]) {
             moves.push((s, t));

@@ -212,9 +212,14 @@ impl Server {
     /// `None` when the server rewrites its memory as fast as it can be copied.
     #[must_use]
     pub fn migration_seconds(&self, bandwidth_mib_s: u64, disk: bool) -> Option<u64> {
-        let left = bandwidth_mib_s.checked_sub(self.dirty_mib_s).filter(|l| *l > 0)?;
-        let disk =
-            if disk { self.reserved.disk_mib.div_ceil(bandwidth_mib_s.max(1)) } else { 0 };
+        let left = bandwidth_mib_s
+            .checked_sub(self.dirty_mib_s)
+            .filter(|l| *l > 0)?;
+        let disk = if disk {
+            self.reserved.disk_mib.div_ceil(bandwidth_mib_s.max(1))
+        } else {
+            0
+        };
         Some(self.reserved.memory_mib.div_ceil(left) + disk)
     }
 }
@@ -232,7 +237,11 @@ pub struct Snapshot {
 
 fn bounded(of: &str, field: &'static str, value: u64) -> Result<(), InputError> {
     if value > LARGEST {
-        return Err(InputError::TooLarge { of: of.to_owned(), field, value });
+        return Err(InputError::TooLarge {
+            of: of.to_owned(),
+            field,
+            value,
+        });
     }
     Ok(())
 }
@@ -264,18 +273,26 @@ impl Snapshot {
         let mut ids: HashMap<&str, &Node> = HashMap::new();
         for n in &self.nodes {
             if ids.insert(&n.id, n).is_some() {
-                return Err(InputError::Twice { kind: "node", id: n.id.clone() });
+                return Err(InputError::Twice {
+                    kind: "node",
+                    id: n.id.clone(),
+                });
             }
             check_node(n)?;
         }
         let mut seen = BTreeSet::new();
         for s in &self.servers {
             if !seen.insert(&s.id) {
-                return Err(InputError::Twice { kind: "server", id: s.id.clone() });
+                return Err(InputError::Twice {
+                    kind: "server",
+                    id: s.id.clone(),
+                });
             }
             check_server(s)?;
             let Some(owner) = &s.owner else {
-                return Err(InputError::Homeless { server: s.id.clone() });
+                return Err(InputError::Homeless {
+                    server: s.id.clone(),
+                });
             };
             for (node, role) in
                 std::iter::once((owner, "owner")).chain(s.replicas.iter().map(|r| (r, "replica")))
@@ -306,11 +323,15 @@ fn check_node(n: &Node) -> Result<(), InputError> {
     for sample in &n.recent {
         bounded(&of, "recent", *sample)?;
     }
-    for (value, resource) in
-        [(n.capacity.cpu_milli, "cpu_milli"), (n.capacity.memory_mib, "memory_mib")]
-    {
+    for (value, resource) in [
+        (n.capacity.cpu_milli, "cpu_milli"),
+        (n.capacity.memory_mib, "memory_mib"),
+    ] {
         if value == 0 {
-            return Err(InputError::NoCapacity { node: n.id.clone(), resource });
+            return Err(InputError::NoCapacity {
+                node: n.id.clone(),
+                resource,
+            });
         }
     }
     Ok(())
@@ -321,7 +342,10 @@ pub(crate) fn check_server(s: &Server) -> Result<(), InputError> {
     let of = format!("server {:?}", s.id);
     check_resources(&of, &s.reserved)?;
     if let Some(l) = &s.measured {
-        for (k, field) in ["cpu_milli", "memory_mib", "io", "net_kbit"].into_iter().enumerate() {
+        for (k, field) in ["cpu_milli", "memory_mib", "io", "net_kbit"]
+            .into_iter()
+            .enumerate()
+        {
             bounded(&of, field, l.parts()[k])?;
         }
     }
@@ -329,7 +353,12 @@ pub(crate) fn check_server(s: &Server) -> Result<(), InputError> {
     if let Some(h) = &s.history {
         h.check(&of)?;
     }
-    let storage = |what| Err(InputError::Storage { server: s.id.clone(), what });
+    let storage = |what| {
+        Err(InputError::Storage {
+            server: s.id.clone(),
+            what,
+        })
+    };
     if s.storage == Storage::Shared && !s.replicas.is_empty() {
         return storage("it lists replicas although its storage is shared");
     }
@@ -338,7 +367,10 @@ pub(crate) fn check_server(s: &Server) -> Result<(), InputError> {
     }
     for (i, r) in s.replicas.iter().enumerate() {
         if s.replicas[..i].contains(r) || s.owner.as_ref() == Some(r) {
-            return Err(InputError::CopyTwice { server: s.id.clone(), node: r.clone() });
+            return Err(InputError::CopyTwice {
+                server: s.id.clone(),
+                node: r.clone(),
+            });
         }
     }
     Ok(())

@@ -74,9 +74,16 @@ struct Extra {
 }
 
 fn survives(cluster: &Cluster<'_>, lost: &[usize], order: &[usize]) -> bool {
-    let mut servers: Vec<usize> =
-        lost.iter().flat_map(|&n| cluster.nodes[n].owned.iter().copied()).collect();
-    servers.sort_by_key(|&s| (std::cmp::Reverse(cluster.server_info[s].reserved.memory_mib), s));
+    let mut servers: Vec<usize> = lost
+        .iter()
+        .flat_map(|&n| cluster.nodes[n].owned.iter().copied())
+        .collect();
+    servers.sort_by_key(|&s| {
+        (
+            std::cmp::Reverse(cluster.server_info[s].reserved.memory_mib),
+            s,
+        )
+    });
     let mut extra = Extra::default();
     for s in servers {
         let copies = &cluster.servers[s].place.copies;
@@ -110,7 +117,10 @@ fn takes(cluster: &Cluster<'_>, s: usize, n: usize, extra: &Extra) -> bool {
     {
         return false;
     }
-    if cluster.servers[s].group.is_some_and(|g| extra.groups.contains(&(n, g))) {
+    if cluster.servers[s]
+        .group
+        .is_some_and(|g| extra.groups.contains(&(n, g)))
+    {
         return false;
     }
     cluster.fits_remote(s, n).is_ok()

@@ -34,7 +34,10 @@ fn judge_prefixes(
     context: &Context<'_>,
 ) {
     fine(seed, plan, &judge(snapshot, policy, plan, context));
-    let lax = Policy { survive_losses: 0, ..policy.clone() };
+    let lax = Policy {
+        survive_losses: 0,
+        ..policy.clone()
+    };
     for k in 0..plan.steps.len() {
         let mut prefix = plan.clone();
         prefix.steps.truncate(k);
@@ -50,9 +53,15 @@ fn every_rebalancing_passes_the_judge_and_so_does_every_prefix() {
         moves += plan.steps.len();
         judge_prefixes(seed, &snapshot, &policy, &plan, &Context::default());
         assert!(plan.after <= plan.before, "seed {seed}: {plan:#?}");
-        assert!(!plan.steps.is_empty() || plan.summary.starts_with("no useful move"), "{plan:?}");
+        assert!(
+            !plan.steps.is_empty() || plan.summary.starts_with("no useful move"),
+            "{plan:?}"
+        );
     }
-    assert!(moves > 300, "the clusters are too tame to prove anything: {moves} moves");
+    assert!(
+        moves > 300,
+        "the clusters are too tame to prove anything: {moves} moves"
+    );
 }
 
 #[test]
@@ -63,14 +72,20 @@ fn planning_again_right_after_gives_nothing() {
         next.check().unwrap();
         assert_eq!(score(&next, &policy).unwrap(), plan.after, "seed {seed}");
         let again = rebalance(&next, &policy).unwrap();
-        assert!(again.steps.is_empty(), "seed {seed}: {again:#?} after {plan:#?}");
+        assert!(
+            again.steps.is_empty(),
+            "seed {seed}: {again:#?} after {plan:#?}"
+        );
     }
 }
 
 #[test]
 fn the_same_input_gives_the_same_plan() {
     for (_, snapshot, policy) in cases().take(60) {
-        assert_eq!(rebalance(&snapshot, &policy), rebalance(&snapshot.clone(), &policy));
+        assert_eq!(
+            rebalance(&snapshot, &policy),
+            rebalance(&snapshot.clone(), &policy)
+        );
     }
 }
 
@@ -90,14 +105,23 @@ fn renaming_nodes_changes_nothing_but_names() {
         let other = rebalance(&renamed, &policy).unwrap();
         let key = |p: &Plan, name: &dyn Fn(&str) -> String| -> Vec<String> {
             let ends = |a: &Action| match a {
-                Action::Migrate { server, from, to, .. } => {
+                Action::Migrate {
+                    server, from, to, ..
+                } => {
                     format!("{server} {} {}", name(from), name(to))
                 }
                 other => format!("{other:?}"),
             };
-            p.steps.iter().map(|s| format!("{} {}", s.wave, ends(&s.action))).collect()
+            p.steps
+                .iter()
+                .map(|s| format!("{} {}", s.wave, ends(&s.action)))
+                .collect()
         };
-        assert_eq!(key(&plain, &new), key(&other, &|id| id.to_owned()), "seed {seed}");
+        assert_eq!(
+            key(&plain, &new),
+            key(&other, &|id| id.to_owned()),
+            "seed {seed}"
+        );
         assert_eq!(plain.after, other.after);
     }
 }
@@ -105,33 +129,57 @@ fn renaming_nodes_changes_nothing_but_names() {
 #[test]
 fn every_drain_passes_the_judge_and_leaves_nothing_or_says_what() {
     for (seed, snapshot, policy) in cases() {
-        let nodes = [snapshot.nodes[seed as usize % snapshot.nodes.len()].id.clone()];
+        let nodes = [snapshot.nodes[seed as usize % snapshot.nodes.len()]
+            .id
+            .clone()];
         let plan = drain(&snapshot, &policy, &nodes).unwrap();
-        let context = Context { drained: &nodes, ..Context::default() };
+        let context = Context {
+            drained: &nodes,
+            ..Context::default()
+        };
         judge_prefixes(seed, &snapshot, &policy, &plan, &context);
         let next = snapshot.after(&plan, &[]).unwrap();
         for s in &next.servers {
             if s.owner.as_ref() == Some(&nodes[0]) || s.replicas.contains(&nodes[0]) {
-                assert!(plan.refused.iter().any(|r| r.subject == s.id), "seed {seed}: {}", s.id);
+                assert!(
+                    plan.refused.iter().any(|r| r.subject == s.id),
+                    "seed {seed}: {}",
+                    s.id
+                );
             }
         }
         let again = drain(&next, &policy, &nodes).unwrap();
-        assert!(again.steps.is_empty(), "seed {seed}: {again:#?} after {plan:#?}");
+        assert!(
+            again.steps.is_empty(),
+            "seed {seed}: {again:#?} after {plan:#?}"
+        );
     }
 }
 
 #[test]
 fn every_failover_passes_the_judge_and_accounts_for_every_server() {
     for (seed, snapshot, policy) in cases() {
-        let lost: Vec<String> =
-            snapshot.nodes.iter().take(1 + seed as usize % 2).map(|n| n.id.clone()).collect();
+        let lost: Vec<String> = snapshot
+            .nodes
+            .iter()
+            .take(1 + seed as usize % 2)
+            .map(|n| n.id.clone())
+            .collect();
         let plan = failover(&snapshot, &policy, &lost).unwrap();
-        let context = Context { lost: &lost, ..Context::default() };
+        let context = Context {
+            lost: &lost,
+            ..Context::default()
+        };
         judge_prefixes(seed, &snapshot, &policy, &plan, &context);
-        for s in snapshot.servers.iter().filter(|s| lost.contains(s.owner.as_ref().unwrap())) {
-            let started = plan.steps.iter().any(
-                |x| matches!(&x.action, Action::Restart { server, .. } if *server == s.id),
-            );
+        for s in snapshot
+            .servers
+            .iter()
+            .filter(|s| lost.contains(s.owner.as_ref().unwrap()))
+        {
+            let started = plan
+                .steps
+                .iter()
+                .any(|x| matches!(&x.action, Action::Restart { server, .. } if *server == s.id));
             let refused = plan.refused.iter().any(|r| r.subject == s.id);
             assert!(started != refused, "seed {seed}: {} {plan:#?}", s.id);
         }
@@ -151,7 +199,10 @@ fn every_placement_passes_the_judge_or_says_which_limit_is_short() {
             Ok(plan) => {
                 placed += 1;
                 let new = [server];
-                let context = Context { new: &new, ..Context::default() };
+                let context = Context {
+                    new: &new,
+                    ..Context::default()
+                };
                 fine(seed, &plan, &judge(&snapshot, &policy, &plan, &context));
                 snapshot.after(&plan, &new).unwrap().check().unwrap();
             }
@@ -162,7 +213,10 @@ fn every_placement_passes_the_judge_or_says_which_limit_is_short() {
             Err(other) => panic!("seed {seed}: {other}"),
         }
     }
-    assert!(placed > 100 && refused > 20, "{placed} placed, {refused} refused");
+    assert!(
+        placed > 100 && refused > 20,
+        "{placed} placed, {refused} refused"
+    );
 }
 
 #[test]
@@ -171,9 +225,16 @@ fn imagining_changes_never_fails_on_a_sound_cluster() {
         let mut rng = Rng::new(seed);
         let changes = [
             Change::ScaleLoad { to: 1200 },
-            Change::AddServers { like: Box::new(common::server(&mut rng, 5000)), count: 3 },
-            Change::LoseNodes { nodes: vec![snapshot.nodes[0].id.clone()] },
-            Change::DrainNodes { nodes: vec![snapshot.nodes[1].id.clone()] },
+            Change::AddServers {
+                like: Box::new(common::server(&mut rng, 5000)),
+                count: 3,
+            },
+            Change::LoseNodes {
+                nodes: vec![snapshot.nodes[0].id.clone()],
+            },
+            Change::DrainNodes {
+                nodes: vec![snapshot.nodes[1].id.clone()],
+            },
             Change::Rebalance,
         ];
         what_if(&snapshot, &policy, &changes).unwrap();

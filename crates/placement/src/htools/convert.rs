@@ -27,7 +27,11 @@ pub(crate) fn to_snapshot(text: &Text) -> Snapshot {
             tags: n.tags.iter().cloned().collect(),
             rack: n.tags.iter().find(|t| t.starts_with("rack:")).cloned(),
             cpu_generation: 0,
-            state: if n.offline { NodeState::Lost } else { NodeState::Up },
+            state: if n.offline {
+                NodeState::Lost
+            } else {
+                NodeState::Up
+            },
             pressure: Pressure::default(),
             recent: vec![],
         })
@@ -48,7 +52,11 @@ pub(crate) fn to_snapshot(text: &Text) -> Snapshot {
                 },
             );
             server.owner = Some(text.nodes[s.primary].name.clone());
-            server.replicas = s.secondary.map(|n| text.nodes[n].name.clone()).into_iter().collect();
+            server.replicas = s
+                .secondary
+                .map(|n| text.nodes[n].name.clone())
+                .into_iter()
+                .collect();
             server.storage = if drbd || s.template == Template::Local {
                 Storage::Replicated
             } else {
@@ -69,7 +77,10 @@ pub(crate) fn to_snapshot(text: &Text) -> Snapshot {
 }
 
 fn exclusion_group(text: &Text, s: &super::TextInstance) -> Option<String> {
-    let kinds = text.tags.iter().filter_map(|t| t.strip_prefix("htools:iextags:"));
+    let kinds = text
+        .tags
+        .iter()
+        .filter_map(|t| t.strip_prefix("htools:iextags:"));
     kinds
         .filter_map(|k| s.tags.iter().find(|t| t.starts_with(&format!("{k}:"))))
         .next()

@@ -35,7 +35,9 @@ pub(super) fn walk(state: &mut State, most: usize, stop: &dyn Fn() -> bool) -> V
                 }
             });
         }
-        let Some((score, change)) = best.filter(|b| b.0 < before - 1e-10) else { break };
+        let Some((score, change)) = best.filter(|b| b.0 < before - 1e-10) else {
+            break;
+        };
         // hbal's `--min-gain` and `--min-gain-limit` with their defaults.
         if before < 0.1 && before - score < 0.01 {
             break;
@@ -52,7 +54,10 @@ pub(super) fn walk(state: &mut State, most: usize, stop: &dyn Fn() -> bool) -> V
 pub(super) fn usual_gib(start: &State) -> f64 {
     let mut state = start.clone();
     state.strict = true;
-    let mib: i64 = lazily(&mut state, i64::MAX, usize::MAX).iter().map(|s| s.mib).sum();
+    let mib: i64 = lazily(&mut state, i64::MAX, usize::MAX)
+        .iter()
+        .map(|s| s.mib)
+        .sum();
     mib as f64 / 1024.0
 }
 
@@ -73,7 +78,9 @@ pub(super) fn lazily(state: &mut State, most_mib: i64, most: usize) -> Vec<Step>
             break;
         }
         let i = top.change.instance;
-        let Some(now) = best_of(state, i, left, &mut scratch) else { continue };
+        let Some(now) = best_of(state, i, left, &mut scratch) else {
+            continue;
+        };
         if heap.peek().is_some_and(|next| next.gain > now.gain) {
             heap.push(now);
             continue;
@@ -83,7 +90,11 @@ pub(super) fn lazily(state: &mut State, most_mib: i64, most: usize) -> Vec<Step>
         left -= mib;
         let score = state.score() - now.gain;
         state.apply(&[now.change], &mut scratch);
-        steps.push(Step { change: now.change, score, mib });
+        steps.push(Step {
+            change: now.change,
+            score,
+            mib,
+        });
         heap.extend(best_of(state, i, left, &mut scratch));
     }
     steps

@@ -10,8 +10,8 @@ mod text;
 
 use serde::Serialize;
 
-use state::{NONE, Place, State};
 pub(crate) use convert::to_snapshot;
+use state::{NONE, Place, State};
 pub use text::{Template, Text, TextError, TextInstance, TextNode};
 
 /// How far and how long to search.
@@ -32,7 +32,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { seed: 1, effort: None, price_per_gib: None, max_gib: None, max_moves: None }
+        Self {
+            seed: 1,
+            effort: None,
+            price_per_gib: None,
+            max_gib: None,
+            max_moves: None,
+        }
     }
 }
 
@@ -79,8 +85,14 @@ struct Group {
 }
 
 fn groups(text: &Text) -> Vec<Group> {
-    let mut groups: Vec<Group> =
-        text.group_names().iter().map(|_| Group { nodes: vec![], instances: vec![] }).collect();
+    let mut groups: Vec<Group> = text
+        .group_names()
+        .iter()
+        .map(|_| Group {
+            nodes: vec![],
+            instances: vec![],
+        })
+        .collect();
     for (i, n) in text.nodes.iter().enumerate() {
         groups[n.group].nodes.push(i);
     }
@@ -98,7 +110,10 @@ fn groups(text: &Text) -> Vec<Group> {
 /// hbal's score of the text; with several node groups the sum over them.
 #[must_use]
 pub fn score(text: &Text) -> f64 {
-    groups(text).iter().map(|g| State::new(text, &g.nodes, &g.instances).score()).sum()
+    groups(text)
+        .iter()
+        .map(|g| State::new(text, &g.nodes, &g.instances).score())
+        .sum()
 }
 
 /// Lowers hbal's score with as few moved GiB as it is worth.
@@ -120,8 +135,10 @@ fn run(text: &Text, solve: impl Fn(&State) -> Vec<greedy::Step>) -> Balance {
     let mut places = text.places();
     let mut moves = Vec::new();
     let groups = groups(text);
-    let mut states: Vec<State> =
-        groups.iter().map(|g| State::new(text, &g.nodes, &g.instances)).collect();
+    let mut states: Vec<State> = groups
+        .iter()
+        .map(|g| State::new(text, &g.nodes, &g.instances))
+        .collect();
     let score_before: f64 = states.iter().map(State::score).sum();
     let mut score_after = score_before;
     for (g, state) in groups.iter().zip(&mut states) {
@@ -130,7 +147,15 @@ fn run(text: &Text, solve: impl Fn(&State) -> Vec<greedy::Step>) -> Balance {
         let mut at = state.places.clone();
         for step in steps {
             let i = step.change.instance as usize;
-            moves.push(describe(text, g, state, at[i], &step, score, &mut score_after));
+            moves.push(describe(
+                text,
+                g,
+                state,
+                at[i],
+                &step,
+                score,
+                &mut score_after,
+            ));
             score = step.score;
             at[i] = step.change.to;
             let to = step.change.to;
@@ -149,7 +174,14 @@ fn run(text: &Text, solve: impl Fn(&State) -> Vec<greedy::Step>) -> Balance {
             moves.len()
         )
     };
-    Balance { score_before, score_after, gib, moves, summary, places }
+    Balance {
+        score_before,
+        score_after,
+        gib,
+        moves,
+        summary,
+        places,
+    }
 }
 
 fn describe(
@@ -170,7 +202,9 @@ fn describe(
     let gain = score - step.score;
     *total -= gain;
     HtoolsMove {
-        instance: text.instances[g.instances[step.change.instance as usize]].name.clone(),
+        instance: text.instances[g.instances[step.change.instance as usize]]
+            .name
+            .clone(),
         from: pair(from),
         to: pair(step.change.to),
         action: moves::words(
@@ -184,7 +218,10 @@ fn describe(
         reason: if gain >= 0.0 {
             format!("lowers the cluster score by {gain:.6} for {gib:.1} GiB")
         } else {
-            format!("raises the cluster score by {:.6}, but makes room for later moves", -gain)
+            format!(
+                "raises the cluster score by {:.6}, but makes room for later moves",
+                -gain
+            )
         },
     }
 }

@@ -9,7 +9,11 @@ pub(super) fn cost(i: &Instance, from: Place, to: Place) -> i64 {
     let disk_copies = i64::from(to.primary != from.primary && to.primary != from.secondary)
         + i64::from(to.secondary != from.primary && to.secondary != from.secondary);
     if i.template == Template::Shared {
-        return if to.primary == from.primary { 0 } else { i.memory };
+        return if to.primary == from.primary {
+            0
+        } else {
+            i.memory
+        };
     }
     let migrations = if to.primary == from.primary {
         0
@@ -56,7 +60,13 @@ pub(super) fn for_each_target(
     }
     let shared = i.template == Template::Shared;
     if !shared {
-        each(Change { instance, to: Place { primary: at.secondary, secondary: at.primary } });
+        each(Change {
+            instance,
+            to: Place {
+                primary: at.secondary,
+                secondary: at.primary,
+            },
+        });
     }
     for n in (instance as usize % stride..state.node_count()).step_by(stride) {
         let n = n as u32;
@@ -64,14 +74,32 @@ pub(super) fn for_each_target(
             continue;
         }
         if shared {
-            each(Change { instance, to: Place { primary: n, secondary: NONE } });
+            each(Change {
+                instance,
+                to: Place {
+                    primary: n,
+                    secondary: NONE,
+                },
+            });
             continue;
         }
         for to in [
-            Place { primary: at.primary, secondary: n },
-            Place { primary: n, secondary: at.primary },
-            Place { primary: n, secondary: at.secondary },
-            Place { primary: at.secondary, secondary: n },
+            Place {
+                primary: at.primary,
+                secondary: n,
+            },
+            Place {
+                primary: n,
+                secondary: at.primary,
+            },
+            Place {
+                primary: n,
+                secondary: at.secondary,
+            },
+            Place {
+                primary: at.secondary,
+                secondary: n,
+            },
         ] {
             each(Change { instance, to });
         }
@@ -100,8 +128,20 @@ mod tests {
 
     #[test]
     fn each_move_costs_what_it_copies() {
-        let from = Place { primary: 0, secondary: 1 };
-        let price = |p, s| cost(&drbd(), from, Place { primary: p, secondary: s });
+        let from = Place {
+            primary: 0,
+            secondary: 1,
+        };
+        let price = |p, s| {
+            cost(
+                &drbd(),
+                from,
+                Place {
+                    primary: p,
+                    secondary: s,
+                },
+            )
+        };
         assert_eq!(price(0, 1), 0);
         assert_eq!(price(1, 0), 10);
         assert_eq!(price(0, 2), 100);

@@ -26,7 +26,9 @@ impl PartialOrd for Waiting {
 }
 impl Ord for Waiting {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.gain.total_cmp(&other.gain).then(other.instance.cmp(&self.instance))
+        self.gain
+            .total_cmp(&other.gain)
+            .then(other.instance.cmp(&self.instance))
     }
 }
 
@@ -38,7 +40,14 @@ fn next_place(state: &State, instance: u32, goal: Place) -> Place {
         && goal.primary != at.secondary
         && goal.secondary != at.primary
         && goal.secondary != at.secondary;
-    if drbd && both_new { Place { primary: goal.primary, secondary: at.primary } } else { goal }
+    if drbd && both_new {
+        Place {
+            primary: goal.primary,
+            secondary: at.primary,
+        }
+    } else {
+        goal
+    }
 }
 
 /// Orders the way to `target`; moves that never become possible are left out, and up to `limit`
@@ -48,11 +57,20 @@ pub(super) fn order(start: &State, target: &[Place], limit: i64, options: &Optio
     state.strict = true;
     let mut scratch = Scratch::new();
     let mut steps = Vec::new();
-    let mut waiting: Vec<u32> =
-        (0..target.len() as u32).filter(|&i| target[i as usize] != start.places[i as usize]).collect();
+    let mut waiting: Vec<u32> = (0..target.len() as u32)
+        .filter(|&i| target[i as usize] != start.places[i as usize])
+        .collect();
     while !waiting.is_empty() {
         let done = pass(&mut state, target, &mut waiting, &mut steps, &mut scratch);
-        if done == 0 && !detour(&mut state, target, &mut waiting, &mut steps, &mut scratch, options)
+        if done == 0
+            && !detour(
+                &mut state,
+                target,
+                &mut waiting,
+                &mut steps,
+                &mut scratch,
+                options,
+            )
         {
             break;
         }
@@ -61,7 +79,10 @@ pub(super) fn order(start: &State, target: &[Place], limit: i64, options: &Optio
         // The target is out of reach: what is left of the limits is spent step by step.
         let spent: i64 = steps.iter().map(|s| s.mib).sum();
         let left = limit.saturating_sub(spent);
-        let moves = options.max_moves.unwrap_or(usize::MAX).saturating_sub(steps.len());
+        let moves = options
+            .max_moves
+            .unwrap_or(usize::MAX)
+            .saturating_sub(steps.len());
         steps.extend(lazily(&mut state, left, moves));
     }
     trim(start, steps, options, &mut scratch)
@@ -136,12 +157,27 @@ fn detour(
         }
         let at = state.places[i as usize];
         for n in (0..state.node_count() as u32).filter(|&n| n != at.primary) {
-            let change = Change { instance: i, to: Place { primary: n, secondary: NONE } };
-            let Some(score) = state.try_changes(&[change], scratch) else { continue };
+            let change = Change {
+                instance: i,
+                to: Place {
+                    primary: n,
+                    secondary: NONE,
+                },
+            };
+            let Some(score) = state.try_changes(&[change], scratch) else {
+                continue;
+            };
             let mut trial = state.clone();
             trial.apply(&[change], scratch);
             let frees = waiting.iter().any(|&j| {
-                j != i && gain(&trial, j, next_place(&trial, j, target[j as usize]), scratch).is_some()
+                j != i
+                    && gain(
+                        &trial,
+                        j,
+                        next_place(&trial, j, target[j as usize]),
+                        scratch,
+                    )
+                    .is_some()
             });
             if frees {
                 let mib = cost(&state.instances[i as usize], at, change.to);

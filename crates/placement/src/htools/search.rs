@@ -54,8 +54,9 @@ pub(super) fn search(start: &State, options: &Options) -> (Vec<Place>, i64) {
     let movable: Vec<u32> = (0..start.instances.len() as u32)
         .filter(|&i| start.instances[i as usize].movable)
         .collect();
-    let targets: Vec<u32> =
-        (0..start.node_count() as u32).filter(|&n| !start.is_offline(n as usize)).collect();
+    let targets: Vec<u32> = (0..start.node_count() as u32)
+        .filter(|&n| !start.is_offline(n as usize))
+        .collect();
     if movable.is_empty() || targets.len() < 2 {
         return (start.places.clone(), 0);
     }
@@ -79,13 +80,20 @@ pub(super) fn search(start: &State, options: &Options) -> (Vec<Place>, i64) {
         targets,
     };
     let limit = limit.map_or(i64::MAX, |g| (g * 1024.0) as i64);
-    let effort = options.effort.unwrap_or_else(|| effort(start.instances.len())).max(1);
+    let effort = options
+        .effort
+        .unwrap_or_else(|| effort(start.instances.len()))
+        .max(1);
     let heat = walk.usual_step() * 0.3;
     if limit < i64::MAX && options.price_per_gib.is_none() {
         walk.find_price(start, effort, heat, limit);
     }
     let found = walk.anneal(effort, heat, limit);
-    let places = if found.mib > limit { start.places.clone() } else { found.places };
+    let places = if found.mib > limit {
+        start.places.clone()
+    } else {
+        found.places
+    };
     (places, limit)
 }
 
@@ -98,7 +106,11 @@ impl Walk<'_> {
         let mut heat = heat;
         self.most_mib = i64::MAX;
         let price = self.price;
-        let mut best = Found { value: f64::INFINITY, mib: 0, places: self.original.to_vec() };
+        let mut best = Found {
+            value: f64::INFINITY,
+            mib: 0,
+            places: self.original.to_vec(),
+        };
         for round in 0..=ROUNDS {
             if round == WALL {
                 self.most_mib = limit;
@@ -113,10 +125,18 @@ impl Walk<'_> {
             }
             self.state.recount();
             self.score = self.state.score();
-            let paid = if limit < i64::MAX { price * 1e-3 } else { price };
+            let paid = if limit < i64::MAX {
+                price * 1e-3
+            } else {
+                price
+            };
             let value = self.score + paid * self.mib as f64;
             if value < best.value && self.mib <= limit {
-                best = Found { value, mib: self.mib, places: self.state.places.clone() };
+                best = Found {
+                    value,
+                    mib: self.mib,
+                    places: self.state.places.clone(),
+                };
             }
             heat *= cooling;
         }
@@ -132,7 +152,11 @@ impl Walk<'_> {
             for _ in 0..64 {
                 let i = self.moved[self.rng.below(self.moved.len())];
                 let to = self.original[i as usize];
-                let saved = cost(&self.state.instances[i as usize], to, self.state.places[i as usize]);
+                let saved = cost(
+                    &self.state.instances[i as usize],
+                    to,
+                    self.state.places[i as usize],
+                );
                 let change = Change { instance: i, to };
                 let Some(score) = self.state.try_changes(&[change], &mut self.scratch) else {
                     continue;
@@ -149,7 +173,8 @@ impl Walk<'_> {
             let to = self.original[instance as usize];
             let now = self.state.places[instance as usize];
             self.mib -= cost(&self.state.instances[instance as usize], to, now);
-            self.state.apply(&[Change { instance, to }], &mut self.scratch);
+            self.state
+                .apply(&[Change { instance, to }], &mut self.scratch);
             self.score = self.state.score();
             self.note(instance);
         }
@@ -172,7 +197,11 @@ impl Walk<'_> {
         for _ in 0..PRICE_RUNS {
             self.price = (low * high).sqrt();
             self.anneal(effort / PRICE_RUNS, heat, i64::MAX);
-            if self.mib > limit { low = self.price } else { high = self.price }
+            if self.mib > limit {
+                low = self.price
+            } else {
+                high = self.price
+            }
             self.reset(start);
         }
         self.price = (low * high).sqrt();
@@ -185,28 +214,53 @@ impl Walk<'_> {
         for _ in 0..200 {
             let instance = self.movable[self.rng.below(self.movable.len())];
             let to = self.random_place(instance);
-            if let Some(s) = self.state.try_changes(&[Change { instance, to }], &mut self.scratch) {
+            if let Some(s) = self
+                .state
+                .try_changes(&[Change { instance, to }], &mut self.scratch)
+            {
                 sum += (s - self.score).abs();
                 count += 1;
             }
         }
-        if count == 0 { 1e-3 } else { (sum / f64::from(count)).max(1e-9) }
+        if count == 0 {
+            1e-3
+        } else {
+            (sum / f64::from(count)).max(1e-9)
+        }
     }
 
     fn random_place(&mut self, instance: u32) -> Place {
         let at = self.state.places[instance as usize];
         let n = self.targets[self.rng.below(self.targets.len())];
         if self.state.instances[instance as usize].template == Template::Shared {
-            return Place { primary: n, secondary: NONE };
+            return Place {
+                primary: n,
+                secondary: NONE,
+            };
         }
         if n == at.primary || n == at.secondary {
-            return Place { primary: at.secondary, secondary: at.primary };
+            return Place {
+                primary: at.secondary,
+                secondary: at.primary,
+            };
         }
         match self.rng.below(4) {
-            0 => Place { primary: at.primary, secondary: n },
-            1 => Place { primary: n, secondary: at.primary },
-            2 => Place { primary: n, secondary: at.secondary },
-            _ => Place { primary: at.secondary, secondary: n },
+            0 => Place {
+                primary: at.primary,
+                secondary: n,
+            },
+            1 => Place {
+                primary: n,
+                secondary: at.primary,
+            },
+            2 => Place {
+                primary: n,
+                secondary: at.secondary,
+            },
+            _ => Place {
+                primary: at.secondary,
+                secondary: n,
+            },
         }
     }
 
@@ -225,7 +279,13 @@ impl Walk<'_> {
                 let other = self.random_place(instance);
                 if back != instance {
                     self.consider(
-                        &[Change { instance: back, to }, Change { instance, to: other }],
+                        &[
+                            Change { instance: back, to },
+                            Change {
+                                instance,
+                                to: other,
+                            },
+                        ],
                         heat,
                     );
                 }
@@ -243,17 +303,47 @@ impl Walk<'_> {
 
     fn swap(&mut self, a: u32, b: u32, heat: f64) {
         let (pa, pb) = (self.state.places[a as usize], self.state.places[b as usize]);
-        let same_kind = self.state.instances[a as usize].template
-            == self.state.instances[b as usize].template;
+        let same_kind =
+            self.state.instances[a as usize].template == self.state.instances[b as usize].template;
         if a == b || !same_kind || pa.primary == pb.primary {
             return;
         }
         let (ta, tb) = if pa.secondary == NONE || self.rng.below(2) == 0 {
-            (Place { primary: pb.primary, ..pa }, Place { primary: pa.primary, ..pb })
+            (
+                Place {
+                    primary: pb.primary,
+                    ..pa
+                },
+                Place {
+                    primary: pa.primary,
+                    ..pb
+                },
+            )
         } else {
-            (Place { secondary: pb.secondary, ..pa }, Place { secondary: pa.secondary, ..pb })
+            (
+                Place {
+                    secondary: pb.secondary,
+                    ..pa
+                },
+                Place {
+                    secondary: pa.secondary,
+                    ..pb
+                },
+            )
         };
-        self.consider(&[Change { instance: a, to: ta }, Change { instance: b, to: tb }], heat);
+        self.consider(
+            &[
+                Change {
+                    instance: a,
+                    to: ta,
+                },
+                Change {
+                    instance: b,
+                    to: tb,
+                },
+            ],
+            heat,
+        );
     }
 
     fn consider(&mut self, changes: &[Change], heat: f64) {
@@ -274,7 +364,9 @@ impl Walk<'_> {
         {
             return;
         }
-        let Some(score) = self.state.try_changes(changes, &mut self.scratch) else { return };
+        let Some(score) = self.state.try_changes(changes, &mut self.scratch) else {
+            return;
+        };
         let worse = score - self.score + self.price * (mib - self.mib) as f64;
         if worse > 0.0 && (heat <= 0.0 || self.rng.unit() >= (-worse / heat).exp()) {
             return;

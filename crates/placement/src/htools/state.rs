@@ -118,7 +118,12 @@ pub(super) struct Scratch(Effect);
 
 impl Scratch {
     pub fn new() -> Self {
-        Self(Effect { nodes: vec![], sums: vec![], peers: vec![], tags: vec![] })
+        Self(Effect {
+            nodes: vec![],
+            sums: vec![],
+            peers: vec![],
+            tags: vec![],
+        })
     }
 }
 
@@ -129,7 +134,11 @@ struct TagIds {
 
 fn tag_ids(text: &Text) -> TagIds {
     let prefixes = |kind: &str| -> Vec<String> {
-        text.tags.iter().filter_map(|t| t.strip_prefix(kind)).map(|p| format!("{p}:")).collect()
+        text.tags
+            .iter()
+            .filter_map(|t| t.strip_prefix(kind))
+            .map(|p| format!("{p}:"))
+            .collect()
     };
     let matching = |wanted: &[String], tags: &mut dyn Iterator<Item = &String>| {
         let mut ids = BTreeMap::new();
@@ -155,8 +164,11 @@ impl State {
     /// The state of the nodes `node_ids` and the instances `instance_ids` of `text`.
     pub fn new(text: &Text, node_ids: &[usize], instance_ids: &[usize]) -> Self {
         let ids = tag_ids(text);
-        let local: HashMap<usize, u32> =
-            node_ids.iter().enumerate().map(|(i, &n)| (n, i as u32)).collect();
+        let local: HashMap<usize, u32> = node_ids
+            .iter()
+            .enumerate()
+            .map(|(i, &n)| (n, i as u32))
+            .collect();
         let fixed: Vec<Fixed> = node_ids
             .iter()
             .map(|&n| {
@@ -169,7 +181,11 @@ impl State {
                     spindles: (n.spindles as f64 * text.spindle_ratio).max(1e-9),
                     offline: n.offline,
                     most_vcpus: n.cores as f64 * text.vcpu_ratio,
-                    places: n.tags.iter().filter_map(|t| ids.places.get(t).copied()).collect(),
+                    places: n
+                        .tags
+                        .iter()
+                        .filter_map(|t| ids.places.get(t).copied())
+                        .collect(),
                 }
             })
             .collect();
@@ -218,18 +234,33 @@ impl State {
             memory: s.memory,
             used_memory: if s.running { s.memory } else { 0 },
             disk: s.disk,
-            local_disk: if drbd || s.template == Template::Local { s.disk } else { 0 },
+            local_disk: if drbd || s.template == Template::Local {
+                s.disk
+            } else {
+                0
+            },
             vcpus: s.vcpus,
-            spindles: if drbd || s.template == Template::Local { s.spindle_use } else { 0 },
+            spindles: if drbd || s.template == Template::Local {
+                s.spindle_use
+            } else {
+                0
+            },
             n1_memory: if s.auto_balance { s.memory } else { 0 },
             load: s.load,
-            tags: s.tags.iter().filter_map(|t| ids.exclusion.get(t).copied()).collect(),
+            tags: s
+                .tags
+                .iter()
+                .filter_map(|t| ids.exclusion.get(t).copied())
+                .collect(),
             template: s.template,
             movable: s.auto_balance && matches!(s.template, Template::Shared | Template::Drbd),
         };
         let place = Place {
             primary: local[&s.primary],
-            secondary: s.secondary.and_then(|n| local.get(&n).copied()).unwrap_or(NONE),
+            secondary: s
+                .secondary
+                .and_then(|n| local.get(&n).copied())
+                .unwrap_or(NONE),
         };
         // The text's free memory and disk already hold the instances; only the rest is counted.
         let p = &mut self.sums[place.primary as usize];
@@ -272,7 +303,11 @@ impl State {
             square: [0.0; METRICS],
             counts: 0.0,
             location: 0,
-            pairs: self.pair_counts.iter().map(|&c| i64::from((c - 1).max(0))).sum(),
+            pairs: self
+                .pair_counts
+                .iter()
+                .map(|&c| i64::from((c - 1).max(0)))
+                .sum(),
         };
         for (f, s) in self.fixed.iter().zip(&self.sums) {
             add_node(&mut t, f, s, 1.0);
@@ -311,7 +346,10 @@ impl State {
         if p.secondary == NONE {
             return 0;
         }
-        let (a, b) = (&self.fixed[p.primary as usize], &self.fixed[p.secondary as usize]);
+        let (a, b) = (
+            &self.fixed[p.primary as usize],
+            &self.fixed[p.secondary as usize],
+        );
         a.places.iter().filter(|x| b.places.contains(x)).count() as i64
     }
 
@@ -435,18 +473,34 @@ impl State {
             s.spindles += sign * i.spindles;
             s.secondaries += sign;
             s.load[2] += by * i.load[2];
-            e.peers.push((place.secondary, place.primary, sign * i.n1_memory));
+            e.peers
+                .push((place.secondary, place.primary, sign * i.n1_memory));
         }
     }
 
     fn reserved_after(&self, e: &Effect, node: u32) -> i64 {
         let changed = |peer: u32| -> i64 {
-            e.peers.iter().filter(|p| p.0 == node && p.1 == peer).map(|p| p.2).sum()
+            e.peers
+                .iter()
+                .filter(|p| p.0 == node && p.1 == peer)
+                .map(|p| p.2)
+                .sum()
         };
         let peers = &self.lists[node as usize].peers;
-        let known = peers.iter().map(|&(peer, m)| m + changed(peer)).max().unwrap_or(0);
-        let new = e.peers.iter().filter(|p| p.0 == node && peers.iter().all(|q| q.0 != p.1));
-        new.map(|p| changed(p.1)).max().unwrap_or(0).max(known).max(0)
+        let known = peers
+            .iter()
+            .map(|&(peer, m)| m + changed(peer))
+            .max()
+            .unwrap_or(0);
+        let new = e
+            .peers
+            .iter()
+            .filter(|p| p.0 == node && peers.iter().all(|q| q.0 != p.1));
+        new.map(|p| changed(p.1))
+            .max()
+            .unwrap_or(0)
+            .max(known)
+            .max(0)
     }
 
     fn conflict_change(&self, e: &Effect, node: u32) -> i64 {
@@ -456,7 +510,11 @@ impl State {
                 continue;
             }
             let base = self.tag_count_at(node, tag);
-            let before: i32 = e.tags[..k].iter().filter(|x| x.0 == n && x.1 == tag).map(|x| x.2).sum();
+            let before: i32 = e.tags[..k]
+                .iter()
+                .filter(|x| x.0 == n && x.1 == tag)
+                .map(|x| x.2)
+                .sum();
             let count = base + before;
             by += i64::from((count + sign - 1).max(0) - (count - 1).max(0));
         }
@@ -464,7 +522,11 @@ impl State {
     }
 
     fn tag_count_at(&self, node: u32, tag: u32) -> i32 {
-        self.lists[node as usize].tags.iter().find(|t| t.0 == tag).map_or(0, |t| t.1)
+        self.lists[node as usize]
+            .tags
+            .iter()
+            .find(|t| t.0 == tag)
+            .map_or(0, |t| t.1)
     }
 
     /// hbal's own rules for taking an instance: memory, disk, N+1, vCPU ratio, spindles, tags.
@@ -485,7 +547,11 @@ impl State {
                 }
             }
             if c.to.secondary != NONE && c.to.secondary != old.secondary {
-                let k = e.nodes.iter().position(|&n| n == c.to.secondary).unwrap_or(0);
+                let k = e
+                    .nodes
+                    .iter()
+                    .position(|&n| n == c.to.secondary)
+                    .unwrap_or(0);
                 if i.n1_memory >= e.sums[k].memory {
                     return false;
                 }
@@ -497,7 +563,10 @@ impl State {
                 }
             }
         }
-        e.nodes.iter().enumerate().all(|(k, &n)| self.node_is_legal(n, &e.sums[k]))
+        e.nodes
+            .iter()
+            .enumerate()
+            .all(|(k, &n)| self.node_is_legal(n, &e.sums[k]))
     }
 
     /// Whether the secondary can run the instance while its primary is replaced (`f r:X f`).
@@ -548,7 +617,11 @@ fn add_node(t: &mut Totals, f: &Fixed, s: &Sums, sign: f64) {
         t.sum[k] += sign * value;
         t.square[k] += sign * value * value;
     }
-    let failing = if s.memory < s.reserved { s.primaries + s.secondaries } else { 0 };
+    let failing = if s.memory < s.reserved {
+        s.primaries + s.secondaries
+    } else {
+        0
+    };
     t.counts += sign
         * (failing as f64 + 2.0 * s.conflicts as f64 + RESERVED_TOTAL_WEIGHT * values[RESERVED]);
 }

@@ -27,14 +27,22 @@ fn sample() -> Text {
 
 #[test]
 fn the_score_is_the_one_that_hbal_prints() {
-    assert!((score(&sample()) - 6.120_059_41).abs() < 1e-8, "{}", score(&sample()));
+    assert!(
+        (score(&sample()) - 6.120_059_41).abs() < 1e-8,
+        "{}",
+        score(&sample())
+    );
 }
 
 #[test]
 fn an_off_line_node_counts_as_hbal_counts_it() {
     let mut text = Text::parse(&TEXT.replace("80000|10|N", "80000|10|Y")).unwrap();
     text.apply_load("i0 3 1 1 1\ni1 2 2 2 2\n").unwrap();
-    assert!((score(&text) - 29.411_979_17).abs() < 1e-8, "{}", score(&text));
+    assert!(
+        (score(&text) - 29.411_979_17).abs() < 1e-8,
+        "{}",
+        score(&text)
+    );
 }
 
 #[test]
@@ -57,7 +65,11 @@ fn free_memory_and_disk_follow_a_move() {
 #[test]
 fn malformed_lines_are_told_by_line_and_field() {
     let cases = [
-        (TEXT.replace("n1|10000|500|7500", "n1|10000|x|7500"), 4, "node_memory"),
+        (
+            TEXT.replace("n1|10000|500|7500", "n1|10000|x|7500"),
+            4,
+            "node_memory",
+        ),
         (TEXT.replace("7500|100000", "-3|100000"), 4, "free_memory"),
         (TEXT.replace("7500|100000", "NaN|100000"), 4, "free_memory"),
         (TEXT.replace("|n2||", "|n2|"), 0, ""),
@@ -79,7 +91,9 @@ fn malformed_lines_are_told_by_line_and_field() {
 
 #[test]
 fn a_load_file_that_names_a_stranger_is_refused() {
-    let error = sample().apply_load("i0 1 1 1 1\nnobody 1 1 1 1\n").unwrap_err();
+    let error = sample()
+        .apply_load("i0 1 1 1 1\nnobody 1 1 1 1\n")
+        .unwrap_err();
     assert_eq!((error.line, error.field), (2, "instance"));
     let error = sample().apply_load("i0 1 1 NaN 1\n").unwrap_err();
     assert_eq!((error.line, error.field), (1, "disk"));

@@ -113,7 +113,11 @@ pub struct Text {
 }
 
 fn bad(line: usize, field: &'static str, what: impl Into<String>) -> TextError {
-    TextError { line, field, what: what.into() }
+    TextError {
+        line,
+        field,
+        what: what.into(),
+    }
 }
 
 struct Line<'a> {
@@ -128,7 +132,10 @@ impl<'a> Line<'a> {
             return Err(bad(
                 no,
                 kind,
-                format!("{} columns where at least {least} are needed", columns.len()),
+                format!(
+                    "{} columns where at least {least} are needed",
+                    columns.len()
+                ),
             ));
         }
         Ok(Self { no, columns })
@@ -150,13 +157,22 @@ impl<'a> Line<'a> {
         if text.is_empty() && at >= self.columns.len() {
             return Ok(missing);
         }
-        let value: f64 =
-            text.parse().map_err(|_| bad(self.no, field, format!("{text:?} is no number")))?;
+        let value: f64 = text
+            .parse()
+            .map_err(|_| bad(self.no, field, format!("{text:?} is no number")))?;
         if !value.is_finite() || value < 0.0 {
-            return Err(bad(self.no, field, format!("{text} is not a number of zero or more")));
+            return Err(bad(
+                self.no,
+                field,
+                format!("{text} is not a number of zero or more"),
+            ));
         }
         if value > 1e13 {
-            return Err(bad(self.no, field, format!("{text} is beyond any real machine")));
+            return Err(bad(
+                self.no,
+                field,
+                format!("{text} is beyond any real machine"),
+            ));
         }
         Ok(value as i64)
     }
@@ -171,7 +187,11 @@ impl<'a> Line<'a> {
         if allowed.contains(&text) {
             Ok(text)
         } else {
-            Err(bad(self.no, field, format!("{text:?} is none of {}", allowed.join(", "))))
+            Err(bad(
+                self.no,
+                field,
+                format!("{text:?} is none of {}", allowed.join(", ")),
+            ))
         }
     }
 
@@ -181,7 +201,11 @@ impl<'a> Line<'a> {
 }
 
 fn tags(text: &str) -> Vec<String> {
-    text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect()
+    text.split(',')
+        .map(str::trim)
+        .filter(|t| !t.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Divides the text into its five sections of numbered lines.
@@ -242,16 +266,26 @@ impl Text {
     /// The line and field that is malformed, or names an unknown instance.
     pub fn apply_load(&mut self, text: &str) -> Result<(), TextError> {
         const FIELDS: [&str; 4] = ["cpu", "memory", "disk", "net"];
-        let by_name: HashMap<String, usize> =
-            self.instances.iter().enumerate().map(|(i, s)| (s.name.clone(), i)).collect();
-        for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
+        let by_name: HashMap<String, usize> = self
+            .instances
+            .iter()
+            .enumerate()
+            .map(|(i, s)| (s.name.clone(), i))
+            .collect();
+        for (i, line) in text
+            .lines()
+            .enumerate()
+            .filter(|(_, l)| !l.trim().is_empty())
+        {
             let mut words = line.split_whitespace();
             let name = words.next().unwrap_or_default();
             let Some(&at) = by_name.get(name) else {
                 return Err(bad(i + 1, "instance", format!("{name:?} is unknown")));
             };
             for (k, field) in FIELDS.into_iter().enumerate() {
-                let word = words.next().ok_or_else(|| bad(i + 1, field, "is missing"))?;
+                let word = words
+                    .next()
+                    .ok_or_else(|| bad(i + 1, field, "is missing"))?;
                 let value: f64 = word
                     .parse()
                     .map_err(|_| bad(i + 1, field, format!("{word:?} is no number")))?;
@@ -319,7 +353,10 @@ impl Text {
     /// Where each instance is now.
     #[must_use]
     pub fn places(&self) -> Vec<(usize, Option<usize>)> {
-        self.instances.iter().map(|s| (s.primary, s.secondary)).collect()
+        self.instances
+            .iter()
+            .map(|s| (s.primary, s.secondary))
+            .collect()
     }
 }
 
@@ -393,7 +430,11 @@ fn template(line: &Line<'_>) -> Result<Template, TextError> {
         "plain" | "file" => Template::Local,
         "diskless" => Template::Diskless,
         other => {
-            return Err(bad(line.no, "disk_template", format!("{other:?} is no disk template")));
+            return Err(bad(
+                line.no,
+                "disk_template",
+                format!("{other:?} is no disk template"),
+            ));
         }
     })
 }
@@ -402,8 +443,11 @@ fn parse_instances(
     lines: &[(usize, &str)],
     nodes: &[TextNode],
 ) -> Result<Vec<TextInstance>, TextError> {
-    let ids: HashMap<&str, usize> =
-        nodes.iter().enumerate().map(|(i, n)| (n.name.as_str(), i)).collect();
+    let ids: HashMap<&str, usize> = nodes
+        .iter()
+        .enumerate()
+        .map(|(i, n)| (n.name.as_str(), i))
+        .collect();
     let mut seen = HashMap::new();
     let mut out = Vec::with_capacity(lines.len());
     for (no, text) in lines {
@@ -419,17 +463,28 @@ fn parse_instances(
             return Err(bad(*no, "instance name", format!("{name:?} stands twice")));
         }
         if line.get(12).trim() == "Y" {
-            return Err(bad(*no, "forthcoming", "instances yet to come are not supported"));
+            return Err(bad(
+                *no,
+                "forthcoming",
+                "instances yet to come are not supported",
+            ));
         }
         let template = template(&line)?;
         let primary = find(6, "primary")?;
-        let secondary =
-            if line.get(7).trim().is_empty() { None } else { Some(find(7, "secondary")?) };
+        let secondary = if line.get(7).trim().is_empty() {
+            None
+        } else {
+            Some(find(7, "secondary")?)
+        };
         if secondary == Some(primary) {
             return Err(bad(*no, "secondary", "is the primary node as well"));
         }
         if (template == Template::Drbd) != secondary.is_some() {
-            return Err(bad(*no, "secondary", "drbd needs one, and no other template has one"));
+            return Err(bad(
+                *no,
+                "secondary",
+                "drbd needs one, and no other template has one",
+            ));
         }
         out.push(TextInstance {
             name,
@@ -452,7 +507,9 @@ fn parse_instances(
 
 /// The vCPU and spindle ratio of the first policy line; Ganeti's own defaults without one.
 fn parse_policies(lines: &[(usize, &str)]) -> Result<(f64, f64), TextError> {
-    let Some((no, text)) = lines.first() else { return Ok((4.0, 32.0)) };
+    let Some((no, text)) = lines.first() else {
+        return Ok((4.0, 32.0));
+    };
     let line = Line::new(*no, text, 6, "policy")?;
     let ratio = |at: usize, field: &'static str| {
         let value: f64 = line

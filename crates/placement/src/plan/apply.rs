@@ -17,12 +17,19 @@ impl Snapshot {
     /// A step that names what the snapshot does not have.
     pub fn after(&self, plan: &Plan, new: &[Server]) -> Result<Self, InputError> {
         let mut next = self.clone();
-        let mut at: HashMap<String, usize> =
-            next.servers.iter().enumerate().map(|(i, s)| (s.id.clone(), i)).collect();
+        let mut at: HashMap<String, usize> = next
+            .servers
+            .iter()
+            .enumerate()
+            .map(|(i, s)| (s.id.clone(), i))
+            .collect();
         let mut touched = BTreeSet::new();
         for step in &plan.steps {
             let id = step.action.server();
-            if let Action::Place { owner, replicas, .. } = &step.action {
+            if let Action::Place {
+                owner, replicas, ..
+            } = &step.action
+            {
                 let found = new.iter().find(|s| s.id == id).ok_or_else(|| unknown(id))?;
                 let mut server = found.clone();
                 server.owner = Some(owner.clone());
@@ -33,7 +40,11 @@ impl Snapshot {
                 continue;
             }
             let server = at.get(id).and_then(|&i| next.servers.get_mut(i));
-            carry_out(server.ok_or_else(|| unknown(id))?, &step.action, &mut touched);
+            carry_out(
+                server.ok_or_else(|| unknown(id))?,
+                &step.action,
+                &mut touched,
+            );
         }
         for n in next.nodes.iter_mut().filter(|n| touched.contains(&n.id)) {
             n.recent.clear();
@@ -44,7 +55,11 @@ impl Snapshot {
 }
 
 fn unknown(id: &str) -> InputError {
-    InputError::Unknown { by: "the plan".to_owned(), kind: "server", id: id.to_owned() }
+    InputError::Unknown {
+        by: "the plan".to_owned(),
+        kind: "server",
+        id: id.to_owned(),
+    }
 }
 
 fn carry_out(s: &mut Server, action: &Action, touched: &mut BTreeSet<String>) {
@@ -75,7 +90,12 @@ fn carry_out(s: &mut Server, action: &Action, touched: &mut BTreeSet<String>) {
                 s.replicas.push(to.clone());
             }
         }
-        Action::Restart { from, to, local_copy, .. } => {
+        Action::Restart {
+            from,
+            to,
+            local_copy,
+            ..
+        } => {
             s.replicas.retain(|r| r != to);
             s.owner_has_copy = *local_copy || s.storage == Storage::Shared;
             s.owner = Some(to.clone());

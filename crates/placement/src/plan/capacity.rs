@@ -62,18 +62,33 @@ pub fn capacity(
         );
         more.nodes.push(node);
         let (with, _) = count(&more, policy, &size)?;
-        advice.push(HardwareAdvice { machine, more: with.saturating_sub(fit) });
+        advice.push(HardwareAdvice {
+            machine,
+            more: with.saturating_sub(fit),
+        });
     }
     advice.sort_by(|a, b| b.more.cmp(&a.more).then_with(|| a.machine.cmp(&b.machine)));
-    let full_in_days = (growth_per_day.is_finite() && growth_per_day > 0.0)
-        .then(|| fit as f64 / growth_per_day);
-    Ok(Capacity { fit, stopped_by, full_in_days, advice })
+    let full_in_days =
+        (growth_per_day.is_finite() && growth_per_day > 0.0).then(|| fit as f64 / growth_per_day);
+    Ok(Capacity {
+        fit,
+        stopped_by,
+        full_in_days,
+        advice,
+    })
 }
 
 /// Fills the pool, then takes back what would leave a loss unsurvivable.
-fn count(snapshot: &Snapshot, policy: &Policy, size: &Server) -> Result<(usize, String), PlanError> {
+fn count(
+    snapshot: &Snapshot,
+    policy: &Policy,
+    size: &Server,
+) -> Result<(usize, String), PlanError> {
     // The rule about losses is checked by bisection below: it costs the whole cluster each time.
-    let lax = Policy { survive_losses: 0, ..policy.clone() };
+    let lax = Policy {
+        survive_losses: 0,
+        ..policy.clone()
+    };
     crate::snapshot::check_server(size)?;
     let mut c = Cluster::new(snapshot, &lax)?;
     let mut places: Vec<Place> = Vec::new();
@@ -101,12 +116,20 @@ fn count(snapshot: &Snapshot, policy: &Policy, size: &Server) -> Result<(usize, 
     while beyond - fit > 1 {
         let middle = usize::midpoint(fit, beyond);
         for (k, place) in places.iter().enumerate() {
-            let place = if k < middle { place.clone() } else { Place::default() };
+            let place = if k < middle {
+                place.clone()
+            } else {
+                Place::default()
+            };
             if c.servers[first + k].place != place {
                 c.set(first + k, place);
             }
         }
-        if unsurvivable(&c).len() <= losses { fit = middle } else { beyond = middle }
+        if unsurvivable(&c).len() <= losses {
+            fit = middle
+        } else {
+            beyond = middle
+        }
     }
     if fit < places.len() {
         why = "the loss of a node could not be survived any more".to_owned();

@@ -38,11 +38,17 @@ pub fn drain(snapshot: &Snapshot, policy: &Policy, nodes: &[String]) -> Result<P
         }
     }
     Ok(draft.finish(&c, |d| {
-        let left: usize = drained.iter().map(|&n| c.nodes[n].owned.len() + c.nodes[n].copies.len()).sum();
+        let left: usize = drained
+            .iter()
+            .map(|&n| c.nodes[n].owned.len() + c.nodes[n].copies.len())
+            .sum();
         let mib: u64 = d.steps.iter().map(|s| s.copies_mib).sum();
         match (d.steps.len(), left) {
             (0, 0) => "no useful move: nothing stands on the nodes to be drained".to_owned(),
-            (steps, 0) => format!("{steps} steps copy {} GiB and leave nothing", mib.div_ceil(1024)),
+            (steps, 0) => format!(
+                "{steps} steps copy {} GiB and leave nothing",
+                mib.div_ceil(1024)
+            ),
             (steps, left) => format!("{steps} steps; {left} servers and copies cannot leave"),
         }
     }))
@@ -53,7 +59,10 @@ fn move_server(c: &mut Cluster<'_>, draft: &mut Draft, s: usize, from: usize) {
     if !c.server_info[s].movable {
         return draft.refuse(&id, "it is marked as not to be moved");
     }
-    if c.server_info[s].migration_seconds(c.policy.bandwidth_mib_s, false).is_none() {
+    if c.server_info[s]
+        .migration_seconds(c.policy.bandwidth_mib_s, false)
+        .is_none()
+    {
         return draft.refuse(
             &id,
             format!(
@@ -77,7 +86,10 @@ fn move_server(c: &mut Cluster<'_>, draft: &mut Draft, s: usize, from: usize) {
             draft.migrate(c, s, t.node, reason);
         }
         Err(lacks) => {
-            draft.refuse(&id, format!("refused on {}", Cluster::tally(lacks.into_iter())));
+            draft.refuse(
+                &id,
+                format!("refused on {}", Cluster::tally(lacks.into_iter())),
+            );
         }
     }
 }
@@ -85,15 +97,25 @@ fn move_server(c: &mut Cluster<'_>, draft: &mut Draft, s: usize, from: usize) {
 fn move_copy(c: &mut Cluster<'_>, draft: &mut Draft, s: usize, from: usize) {
     match best_copy(c, s) {
         Ok(to) => {
-            let reason =
-                format!("{} is drained; {} has room for the copy", c.node_id(from), c.node_id(to));
+            let reason = format!(
+                "{} is drained; {} has room for the copy",
+                c.node_id(from),
+                c.node_id(to)
+            );
             draft.move_replica(c, s, (from, to), reason);
         }
         Err(lack) => {
             let amount = lack.amount();
-            let by = if amount.is_empty() { String::new() } else { format!(", short by {amount}") };
+            let by = if amount.is_empty() {
+                String::new()
+            } else {
+                format!(", short by {amount}")
+            };
             let id = c.server_id(s).to_owned();
-            draft.refuse(&id, format!("its copy has no other node: {}{by}", lack.name()));
+            draft.refuse(
+                &id,
+                format!("its copy has no other node: {}{by}", lack.name()),
+            );
         }
     }
 }

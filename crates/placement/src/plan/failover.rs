@@ -43,7 +43,11 @@ pub fn failover(snapshot: &Snapshot, policy: &Policy, lost: &[String]) -> Result
         .collect();
     servers.sort_by_key(|&(s, _)| {
         let info = c.server_info[s];
-        (Reverse(info.importance), Reverse(info.reserved.memory_mib), s)
+        (
+            Reverse(info.importance),
+            Reverse(info.reserved.memory_mib),
+            s,
+        )
     });
     let mut restarts = HashMap::new();
     let short = drop_lost_copies(&mut c);
@@ -61,7 +65,11 @@ pub fn failover(snapshot: &Snapshot, policy: &Policy, lost: &[String]) -> Result
             .iter()
             .filter(|(s, _)| d.refused.iter().any(|r| r.subject == c.server_id(*s)))
             .count();
-        format!("{} of {} servers start elsewhere", servers.len() - waiting, servers.len())
+        format!(
+            "{} of {} servers start elsewhere",
+            servers.len() - waiting,
+            servers.len()
+        )
     }))
 }
 
@@ -119,7 +127,10 @@ fn restart(
         }
     }
     let Some(f) = best else {
-        return draft.refuse(&id, format!("refused on {}", Cluster::tally(lacks.into_iter())));
+        return draft.refuse(
+            &id,
+            format!("refused on {}", Cluster::tally(lacks.into_iter())),
+        );
     };
     *restarts.entry(f.node).or_default() += 1;
     let how = match (shared, f.remote) {
@@ -138,7 +149,10 @@ fn restart(
 
 /// Brings a server back to the copies that it should have.
 fn replicate(c: &mut Cluster<'_>, draft: &mut Draft, s: usize) {
-    let alive = c.servers[s].place.owner.is_some_and(|n| c.nodes[n].state != NodeState::Lost);
+    let alive = c.servers[s]
+        .place
+        .owner
+        .is_some_and(|n| c.nodes[n].state != NodeState::Lost);
     if !alive {
         return;
     }
@@ -166,5 +180,7 @@ fn replicate(c: &mut Cluster<'_>, draft: &mut Draft, s: usize) {
 fn room_for_own_copy(c: &Cluster<'_>, s: usize, n: usize) -> bool {
     let at = &c.nodes[n];
     let apart = c.policy.racks != RackRule::Require || !c.shares_rack(s, n, None);
-    apart && at.state == NodeState::Up && at.reserved[2] + c.server_info[s].reserved.disk_mib <= at.limits[2]
+    apart
+        && at.state == NodeState::Up
+        && at.reserved[2] + c.server_info[s].reserved.disk_mib <= at.limits[2]
 }

@@ -43,8 +43,10 @@ pub fn place_server(
     let mut c = Cluster::new(snapshot, policy)?;
     let mut draft = Draft::new(&c);
     let at = c.add(&server)?;
-    let (place, reason) = choose(&mut c, at)
-        .map_err(|reason| PlanError::Impossible { subject: server.id.clone(), reason })?;
+    let (place, reason) = choose(&mut c, at).map_err(|reason| PlanError::Impossible {
+        subject: server.id.clone(),
+        reason,
+    })?;
     draft.place(&mut c, at, place, reason);
     Ok(draft.finish(&c, |d| format!("{}: {}", server.id, d.steps[0].reason)))
 }
@@ -101,7 +103,11 @@ fn fitness(c: &Cluster<'_>, server: usize, node: usize) -> Fitness {
 /// The place with its owner on `node` and the best nodes for the other copies.
 fn with_copies(c: &mut Cluster<'_>, server: usize, node: usize) -> Result<Place, Lack> {
     let replicated = c.server_info[server].storage == Storage::Replicated;
-    let mut place = Place { owner: Some(node), copies: vec![], local: replicated };
+    let mut place = Place {
+        owner: Some(node),
+        copies: vec![],
+        local: replicated,
+    };
     if replicated {
         for _ in 1..c.policy.copies {
             c.set(server, place.clone());

@@ -55,8 +55,16 @@ fn summary(c: &Cluster<'_>, d: &Draft, cut: bool) -> String {
         );
     }
     let mib: u64 = d.steps.iter().map(|s| s.copies_mib).sum();
-    let cut = if cut { ", cut off at the most moves allowed" } else { "" };
-    format!("{} moves copy {} GiB{cut}", d.steps.len(), mib.div_ceil(1024))
+    let cut = if cut {
+        ", cut off at the most moves allowed"
+    } else {
+        ""
+    };
+    format!(
+        "{} moves copy {} GiB{cut}",
+        d.steps.len(),
+        mib.div_ceil(1024)
+    )
 }
 
 fn full(c: &Cluster<'_>, draft: &Draft) -> bool {
@@ -97,7 +105,11 @@ fn repair(c: &mut Cluster<'_>, draft: &mut Draft) {
             let mut servers = free_to_leave(c, n);
             servers.sort_by_key(|&s| (c.server_info[s].reserved.memory_mib, s));
             let over = (0..3).any(|k| c.nodes[n].reserved[k] > c.nodes[n].limits[k]);
-            if !over || !servers.into_iter().any(|s| leave(c, draft, s, "its node is overfull")) {
+            if !over
+                || !servers
+                    .into_iter()
+                    .any(|s| leave(c, draft, s, "its node is overfull"))
+            {
                 break;
             }
         }
@@ -112,12 +124,19 @@ fn leave(c: &mut Cluster<'_>, draft: &mut Draft, server: usize, why: &str) -> bo
         .or_else(|_| best_target(c, server, c.policy.high_water));
     match target {
         Ok(t) => {
-            let reason = format!("{why}; {} then has {} % predicted use", c.node_id(t.node), tenths(t.water));
+            let reason = format!(
+                "{why}; {} then has {} % predicted use",
+                c.node_id(t.node),
+                tenths(t.water)
+            );
             draft.migrate(c, server, t.node, reason);
             true
         }
         Err(lacks) => {
-            let reason = format!("{why}, but it is refused on {}", Cluster::tally(lacks.into_iter()));
+            let reason = format!(
+                "{why}, but it is refused on {}",
+                Cluster::tally(lacks.into_iter())
+            );
             draft.refuse(c.server_id(server), reason);
             false
         }
@@ -137,7 +156,9 @@ fn survive(c: &mut Cluster<'_>, draft: &mut Draft) {
             let mut servers = free_to_leave(c, n);
             servers.sort_by_key(|&s| (Reverse(c.server_info[s].reserved.memory_mib), s));
             for s in servers {
-                let Ok(t) = best_target(c, s, c.policy.target_water) else { continue };
+                let Ok(t) = best_target(c, s, c.policy.target_water) else {
+                    continue;
+                };
                 budget -= 1;
                 if budget == 0 {
                     break 'again;
@@ -161,7 +182,10 @@ fn survive(c: &mut Cluster<'_>, draft: &mut Draft) {
     }
     for set in unsurvivable(c) {
         let ids: Vec<&str> = set.iter().map(|&n| c.node_id(n)).collect();
-        draft.refuse(&ids.join("+"), "its loss cannot be survived, and no single move changes that");
+        draft.refuse(
+            &ids.join("+"),
+            "its loss cannot be survived, and no single move changes that",
+        );
     }
 }
 
@@ -173,7 +197,9 @@ fn relieve(c: &mut Cluster<'_>, draft: &mut Draft) {
         .collect();
     hot.sort_by_key(|&(w, n)| (Reverse(w), n));
     for (_, n) in hot {
-        let Some((goal, why)) = trigger(c, n) else { continue };
+        let Some((goal, why)) = trigger(c, n) else {
+            continue;
+        };
         if let Some(moves) = cheapest_set(c, n, goal)
             && draft.steps.len() + moves.len() <= c.policy.max_moves
             && !hurts_survival(c, &moves)
@@ -217,13 +243,17 @@ fn relieve_partly(c: &mut Cluster<'_>, draft: &mut Draft, n: usize, goal: u64, w
             }
         }
         choices.sort_by_key(|&(gain, s, ..)| (Reverse(gain), s));
-        let Some(&(gain, s, t, water)) =
-            choices.iter().find(|&&(_, s, t, _)| !hurts_survival(c, &[(s, t)]))
+        let Some(&(gain, s, t, water)) = choices
+            .iter()
+            .find(|&&(_, s, t, _)| !hurts_survival(c, &[(s, t)]))
         else {
             let reason = if lacks.is_empty() {
                 "no server that may move takes enough off it".to_owned()
             } else {
-                format!("its servers are refused on {}", Cluster::tally(lacks.into_iter()))
+                format!(
+                    "its servers are refused on {}",
+                    Cluster::tally(lacks.into_iter())
+                )
             };
             draft.refuse(
                 c.node_id(n),
@@ -253,7 +283,9 @@ fn even_out(c: &mut Cluster<'_>, draft: &mut Draft) {
             .collect();
         hot.sort_by_key(|&(w, n)| (Reverse(w), n));
         hot.truncate(HOTTEST);
-        let Some((s, t, reason)) = hot.iter().find_map(|&(w, n)| worth_it(c, n, w)) else { return };
+        let Some((s, t, reason)) = hot.iter().find_map(|&(w, n)| worth_it(c, n, w)) else {
+            return;
+        };
         draft.migrate(c, s, t, reason);
     }
 }
@@ -264,7 +296,9 @@ fn worth_it(c: &mut Cluster<'_>, n: usize, now: u64) -> Option<(usize, usize, St
         if !may_move(c, s, c.policy.cool_down_s) {
             continue;
         }
-        let Ok(t) = best_target(c, s, c.policy.target_water) else { continue };
+        let Ok(t) = best_target(c, s, c.policy.target_water) else {
+            continue;
+        };
         let higher = c.water_with(n, None, Some(s)).max(t.water);
         let gain = now.saturating_sub(higher);
         let disk = super::steps::after_migration(c, s, t.node).1;

@@ -49,7 +49,12 @@ pub(super) fn best_target(c: &Cluster<'_>, server: usize, most: u64) -> Result<T
             lacks.push(Lack::Rack);
             continue;
         }
-        let target = Target { copies_mib: migration_mib(c, server, n), shared_rack, water, node: n };
+        let target = Target {
+            copies_mib: migration_mib(c, server, n),
+            shared_rack,
+            water,
+            node: n,
+        };
         if best.is_none_or(|b| target < b) {
             best = Some(target);
         }
@@ -66,12 +71,20 @@ pub(super) fn trigger(c: &Cluster<'_>, node: usize) -> Option<(u64, String)> {
     let water = c.water(node);
     if !at.touched {
         let p = info.pressure;
-        let worst = [(p.cpu, "CPU"), (p.memory, "memory"), (p.io, "I/O"), (p.steal, "steal")]
-            .into_iter()
-            .max_by_key(|x| x.0)?;
+        let worst = [
+            (p.cpu, "CPU"),
+            (p.memory, "memory"),
+            (p.io, "I/O"),
+            (p.steal, "steal"),
+        ]
+        .into_iter()
+        .max_by_key(|x| x.0)?;
         if worst.0 >= policy.pressure_limit {
             let goal = policy.high_water.min(water.saturating_sub(water / 10));
-            return Some((goal, format!("{} pressure at {} %", worst.1, tenths(worst.0))));
+            return Some((
+                goal,
+                format!("{} pressure at {} %", worst.1, tenths(worst.0)),
+            ));
         }
         let from = info.recent.len().saturating_sub(policy.trigger_window);
         let window = &info.recent[from..];
@@ -80,14 +93,21 @@ pub(super) fn trigger(c: &Cluster<'_>, node: usize) -> Option<(u64, String)> {
             let share = policy.high_water * 1000 / window.iter().max().copied()?.max(1);
             // The samples may see more than the prediction: relieve by what they ask for.
             let goal = policy.high_water.min(water * share / 1000);
-            return Some((goal, format!("{above} of {} samples above the mark", window.len())));
+            return Some((
+                goal,
+                format!("{above} of {} samples above the mark", window.len()),
+            ));
         }
         if window.len() >= policy.trigger_window {
             return None;
         }
     }
-    (water > policy.high_water)
-        .then(|| (policy.high_water, format!("predicted use {} %", tenths(water))))
+    (water > policy.high_water).then(|| {
+        (
+            policy.high_water,
+            format!("predicted use {} %", tenths(water)),
+        )
+    })
 }
 
 /// The servers that may leave a node under load.
@@ -106,7 +126,9 @@ pub(super) fn may_move(c: &Cluster<'_>, server: usize, rest_s: u64) -> bool {
     !c.servers[server].moved
         && info.movable
         && info.moved_ago_s.is_none_or(|ago| ago >= rest_s)
-        && info.migration_seconds(c.policy.bandwidth_mib_s, false).is_some()
+        && info
+            .migration_seconds(c.policy.bandwidth_mib_s, false)
+            .is_some()
 }
 
 /// Every set of servers in the order of its cost, cheapest first, as indices into `costs`, which
@@ -139,7 +161,10 @@ impl Iterator for ByCost<'_> {
             let mut other = set.clone();
             other.pop();
             other.push(last + 1);
-            self.heap.push(Reverse((cost - self.costs[last] + self.costs[last + 1], other)));
+            self.heap.push(Reverse((
+                cost - self.costs[last] + self.costs[last + 1],
+                other,
+            )));
         }
         Some((cost, set))
     }

@@ -54,7 +54,10 @@ pub(super) fn of(c: &Cluster<'_>) -> Score {
             (0..c.servers.len())
                 .map(|s| {
                     let copies = &c.servers[s].place.copies;
-                    copies.iter().filter(|&&n| c.shares_rack(s, n, None)).count()
+                    copies
+                        .iter()
+                        .filter(|&&n| c.shares_rack(s, n, None))
+                        .count()
                 })
                 .sum()
         },
@@ -68,7 +71,11 @@ pub(super) fn broken_on(c: &Cluster<'_>, node: usize) -> usize {
         return 0;
     }
     let limits = (0..5).filter(|&k| n.reserved[k] > n.limits[k]).count();
-    limits + n.owned.iter().filter(|&&s| misplaced(c, s, node).is_some()).count()
+    limits
+        + n.owned
+            .iter()
+            .filter(|&&s| misplaced(c, s, node).is_some())
+            .count()
 }
 
 /// Why a server may not stand where it stands, whatever room there is.
@@ -83,5 +90,9 @@ pub(super) fn misplaced(c: &Cluster<'_>, server: usize, node: usize) -> Option<&
     let group = c.servers[server].group?;
     // Of two that must not meet, the later one is misplaced.
     let other = |o: &usize| *o < server && c.servers[*o].group == Some(group);
-    c.nodes[node].owned.iter().any(other).then_some("its node runs another server of its group")
+    c.nodes[node]
+        .owned
+        .iter()
+        .any(other)
+        .then_some("its node runs another server of its group")
 }

@@ -46,11 +46,19 @@ impl Waves {
 
 impl Draft {
     pub fn new(c: &Cluster<'_>) -> Self {
-        Self { steps: vec![], refused: vec![], before: score::of(c), waves: Waves::default() }
+        Self {
+            steps: vec![],
+            refused: vec![],
+            before: score::of(c),
+            waves: Waves::default(),
+        }
     }
 
     pub fn refuse(&mut self, subject: &str, reason: impl Into<String>) {
-        let refused = Refused { subject: subject.to_owned(), reason: reason.into() };
+        let refused = Refused {
+            subject: subject.to_owned(),
+            reason: reason.into(),
+        };
         if !self.refused.contains(&refused) {
             self.refused.push(refused);
         }
@@ -67,12 +75,20 @@ impl Draft {
             owner: c.node_id(owner).to_owned(),
             replicas: ids(&place.copies),
         };
-        self.steps.push(Step { wave, action, reason, copies_mib: 0, seconds: 0 });
+        self.steps.push(Step {
+            wave,
+            action,
+            reason,
+            copies_mib: 0,
+            seconds: 0,
+        });
         c.set(server, place);
     }
 
     pub fn migrate(&mut self, c: &mut Cluster<'_>, server: usize, to: usize, reason: String) {
-        let Some(from) = c.servers[server].place.owner else { return };
+        let Some(from) = c.servers[server].place.owner else {
+            return;
+        };
         let (place, copies_disk) = after_migration(c, server, to);
         let r = &c.server_info[server].reserved;
         let step = Step {
@@ -143,7 +159,13 @@ impl Draft {
     ) {
         let disk = c.server_info[server].reserved.disk_mib;
         let seconds = disk.div_ceil(c.policy.bandwidth_mib_s.max(1));
-        self.steps.push(Step { wave, action, reason, copies_mib: disk, seconds });
+        self.steps.push(Step {
+            wave,
+            action,
+            reason,
+            copies_mib: disk,
+            seconds,
+        });
     }
 
     pub fn restart(
@@ -165,7 +187,13 @@ impl Draft {
             to: c.node_id(to).to_owned(),
             local_copy,
         };
-        self.steps.push(Step { wave, action, reason, copies_mib: 0, seconds: 0 });
+        self.steps.push(Step {
+            wave,
+            action,
+            reason,
+            copies_mib: 0,
+            seconds: 0,
+        });
         c.servers[server].moved = true;
         c.set(server, place);
     }

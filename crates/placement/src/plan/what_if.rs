@@ -88,7 +88,13 @@ pub fn what_if(
         before.unsurvivable_losses,
         after.unsurvivable_losses
     );
-    Ok(WhatIf { before, after, plans, refused, summary })
+    Ok(WhatIf {
+        before,
+        after,
+        plans,
+        refused,
+        summary,
+    })
 }
 
 fn imagine(
@@ -150,16 +156,28 @@ fn mark(now: &mut Snapshot, ids: &[String], state: NodeState) {
 
 fn scale(now: &mut Snapshot, to: u64) -> Result<(), InputError> {
     if to > 100_000 {
-        return Err(InputError::TooLarge { of: "the change".into(), field: "to", value: to });
+        return Err(InputError::TooLarge {
+            of: "the change".into(),
+            field: "to",
+            value: to,
+        });
     }
     let times = |l: &mut Load| {
-        for v in [&mut l.cpu_milli, &mut l.memory_mib, &mut l.io, &mut l.net_kbit] {
+        for v in [
+            &mut l.cpu_milli,
+            &mut l.memory_mib,
+            &mut l.io,
+            &mut l.net_kbit,
+        ] {
             *v = *v * to / 1000;
         }
     };
     for s in &mut now.servers {
         s.measured.iter_mut().for_each(times);
-        s.history.iter_mut().flat_map(|h| h.samples.iter_mut()).for_each(times);
+        s.history
+            .iter_mut()
+            .flat_map(|h| h.samples.iter_mut())
+            .for_each(times);
     }
     for n in &mut now.nodes {
         n.recent.iter_mut().for_each(|u| *u = *u * to / 1000);

@@ -70,7 +70,10 @@ pub enum CheckError {
 pub fn cost(model: &Model, first: &[usize], now: &[usize]) -> Result<i64, CheckError> {
     for list in [first, now] {
         if list.len() != model.processes.len() {
-            return Err(CheckError::Length { found: list.len(), wanted: model.processes.len() });
+            return Err(CheckError::Length {
+                found: list.len(),
+                wanted: model.processes.len(),
+            });
         }
         for (process, &machine) in list.iter().enumerate() {
             if machine >= model.machines.len() {
@@ -100,7 +103,11 @@ fn capacities(model: &Model, first: &[usize], now: &[usize]) -> Result<Vec<Vec<i
         for (resource, used) in both[machine].iter().enumerate() {
             let by = used - m.capacity[resource];
             if by > 0 {
-                return Err(CheckError::Capacity { machine, resource, by });
+                return Err(CheckError::Capacity {
+                    machine,
+                    resource,
+                    by,
+                });
             }
         }
     }
@@ -113,21 +120,38 @@ fn services(model: &Model, now: &[usize]) -> Result<(), CheckError> {
     let mut neighbourhoods: HashMap<usize, HashSet<usize>> = HashMap::new();
     for (k, p) in model.processes.iter().enumerate() {
         if !machines.insert((p.service, now[k])) {
-            return Err(CheckError::Conflict { service: p.service, machine: now[k] });
+            return Err(CheckError::Conflict {
+                service: p.service,
+                machine: now[k],
+            });
         }
         let m = &model.machines[now[k]];
         locations.entry(p.service).or_default().insert(m.location);
-        neighbourhoods.entry(p.service).or_default().insert(m.neighbourhood);
+        neighbourhoods
+            .entry(p.service)
+            .or_default()
+            .insert(m.neighbourhood);
     }
     for (service, s) in model.services.iter().enumerate() {
         let found = locations.get(&service).map_or(0, HashSet::len);
         if found < s.spread {
-            return Err(CheckError::Spread { service, found, wanted: s.spread });
+            return Err(CheckError::Spread {
+                service,
+                found,
+                wanted: s.spread,
+            });
         }
         for &neighbourhood in neighbourhoods.get(&service).into_iter().flatten() {
             for &needs in &s.needs {
-                if !neighbourhoods.get(&needs).is_some_and(|n| n.contains(&neighbourhood)) {
-                    return Err(CheckError::Dependency { service, needs, neighbourhood });
+                if !neighbourhoods
+                    .get(&needs)
+                    .is_some_and(|n| n.contains(&neighbourhood))
+                {
+                    return Err(CheckError::Dependency {
+                        service,
+                        needs,
+                        neighbourhood,
+                    });
                 }
             }
         }

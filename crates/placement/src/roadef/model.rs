@@ -97,11 +97,19 @@ struct Numbers<'a> {
 
 impl<'a> Numbers<'a> {
     fn new(text: &'a str) -> Self {
-        Self { lines: text.lines().enumerate(), line: 0, words: "".split_ascii_whitespace() }
+        Self {
+            lines: text.lines().enumerate(),
+            line: 0,
+            words: "".split_ascii_whitespace(),
+        }
     }
 
     fn error(&self, field: &'static str, what: impl Into<String>) -> ReadError {
-        ReadError { line: self.line, field, what: what.into() }
+        ReadError {
+            line: self.line,
+            field,
+            what: what.into(),
+        }
     }
 
     fn word(&mut self) -> Option<&'a str> {
@@ -116,7 +124,9 @@ impl<'a> Numbers<'a> {
     }
 
     fn number(&mut self, field: &'static str) -> Result<i64, ReadError> {
-        let Some(word) = self.word() else { return Err(self.error(field, "the file ends here")) };
+        let Some(word) = self.word() else {
+            return Err(self.error(field, "the file ends here"));
+        };
         match word.parse::<i64>() {
             Ok(n) if (0..=LARGEST).contains(&n) => Ok(n),
             Ok(n) => Err(self.error(field, format!("{n} is not between 0 and {LARGEST}"))),
@@ -166,7 +176,12 @@ impl Model {
         let most = text.len();
         let mut n = Numbers::new(text);
         let resources: Vec<Resource> = (0..n.count("number of resources", most.min(1000))?)
-            .map(|_| Ok(Resource { transient: n.flag("transient")?, weight: n.number("load weight")? }))
+            .map(|_| {
+                Ok(Resource {
+                    transient: n.flag("transient")?,
+                    weight: n.number("load weight")?,
+                })
+            })
             .collect::<Result<_, ReadError>>()?;
         let machine_count = n.count("number of machines", most)?;
         let mut machines = Vec::new();
@@ -211,15 +226,20 @@ impl Model {
             *w = n.number("move weight")?;
         }
         n.end()?;
-        Ok(Self { resources, machines, services, processes, balances, move_weights })
+        Ok(Self {
+            resources,
+            machines,
+            services,
+            processes,
+            balances,
+            move_weights,
+        })
     }
 
     /// The model in the file format.
     #[must_use]
     pub fn write(&self) -> String {
-        let join = |values: &[i64]| -> String {
-            values.iter().map(|v| format!(" {v}")).collect()
-        };
+        let join = |values: &[i64]| -> String { values.iter().map(|v| format!(" {v}")).collect() };
         let mut out = format!("{}\n", self.resources.len());
         for r in &self.resources {
             out += &format!("{} {}\n", i32::from(r.transient), r.weight);

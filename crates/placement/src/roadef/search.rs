@@ -48,7 +48,11 @@ pub fn solve(model: &Model, first: &[usize], effort: &Effort<'_>) -> Result<Solu
         state: State::new(model, first, first, &geo),
         geo: &geo,
         rng: Rng::new(effort.seed),
-        best: Solution { assignment: first.to_vec(), cost, trials: 0 },
+        best: Solution {
+            assignment: first.to_vec(),
+            cost,
+            trials: 0,
+        },
         trials: 0,
         fine: 0.0,
         press: 0.0,
@@ -59,7 +63,13 @@ pub fn solve(model: &Model, first: &[usize], effort: &Effort<'_>) -> Result<Solu
     }
     let scale = search.usual_step();
     search.fine = scale;
-    let weights = model.resources.iter().map(|r| r.weight).max().unwrap_or(1).max(1) as f64;
+    let weights = model
+        .resources
+        .iter()
+        .map(|r| r.weight)
+        .max()
+        .unwrap_or(1)
+        .max(1) as f64;
     search.press = 2.0 * weights;
     for (k, &(begin, heat)) in RUNS.iter().enumerate() {
         let end = RUNS.get(k + 1).map_or(1.0, |r| r.0);
@@ -101,7 +111,11 @@ impl Search<'_> {
                 count += 1;
             }
         }
-        if count == 0 { 1.0 } else { (sum / f64::from(count)).exp() }
+        if count == 0 {
+            1.0
+        } else {
+            (sum / f64::from(count)).exp()
+        }
     }
 
     fn anneal(&mut self, [hot, cold]: [f64; 2], begin: f64, end: f64, progress: &dyn Fn() -> f64) {
@@ -161,9 +175,15 @@ impl Search<'_> {
             return;
         }
         let q = self.state.processes_on[to][self.rng.below(there)] as usize;
-        let Some(first) = self.state.shift_change(p, to, self.geo) else { return };
+        let Some(first) = self.state.shift_change(p, to, self.geo) else {
+            return;
+        };
         self.state.shift(p, to, first, self.geo);
-        let out = if self.rng.below(4) == 0 { self.state.first[q] } else { self.rng.below(machines) };
+        let out = if self.rng.below(4) == 0 {
+            self.state.first[q]
+        } else {
+            self.rng.below(machines)
+        };
         if let Some(second) = self.state.shift_change(q, out, self.geo) {
             let both = Change {
                 cost: first.cost + second.cost,
@@ -176,7 +196,11 @@ impl Search<'_> {
                 return;
             }
         }
-        let back = Change { cost: -first.cost, broken: -first.broken, over: -first.over };
+        let back = Change {
+            cost: -first.cost,
+            broken: -first.broken,
+            over: -first.over,
+        };
         self.state.shift(p, from, back, self.geo);
     }
 
@@ -185,9 +209,8 @@ impl Search<'_> {
         if !self.soft && change.over > 0 {
             return false;
         }
-        let worse = change.cost as f64
-            + self.fine * change.broken as f64
-            + self.press * change.over as f64;
+        let worse =
+            change.cost as f64 + self.fine * change.broken as f64 + self.press * change.over as f64;
         worse <= 0.0 || self.rng.unit() < (-worse / heat).exp()
     }
 

@@ -16,7 +16,10 @@ enum Counts {
 impl Counts {
     fn new(services: usize, width: usize) -> Self {
         if services.saturating_mul(width) <= DENSE {
-            Self::Dense { width, cells: vec![0; services * width] }
+            Self::Dense {
+                width,
+                cells: vec![0; services * width],
+            }
         } else {
             Self::Sparse(HashMap::new())
         }
@@ -120,7 +123,12 @@ impl Geography {
         let (location, locations) = densely(model.machines.iter().map(|m| m.location));
         let (neighbourhood, neighbourhoods) =
             densely(model.machines.iter().map(|m| m.neighbourhood));
-        Self { location, neighbourhood, locations, neighbourhoods }
+        Self {
+            location,
+            neighbourhood,
+            locations,
+            neighbourhoods,
+        }
     }
 }
 
@@ -136,7 +144,11 @@ impl<'a> State<'a> {
             }
         }
         let flat = |pick: &dyn Fn(&super::model::Machine) -> &Vec<i64>| -> Vec<i64> {
-            model.machines.iter().flat_map(|m| pick(m).iter().copied()).collect()
+            model
+                .machines
+                .iter()
+                .flat_map(|m| pick(m).iter().copied())
+                .collect()
         };
         let cells = model.machines.len() * resources;
         let mut state = Self {
@@ -147,7 +159,11 @@ impl<'a> State<'a> {
             broken: 0,
             over: 0,
             resources,
-            requirement: model.processes.iter().flat_map(|p| p.requirement.clone()).collect(),
+            requirement: model
+                .processes
+                .iter()
+                .flat_map(|p| p.requirement.clone())
+                .collect(),
             capacity: flat(&|m| &m.capacity),
             safety: flat(&|m| &m.safety),
             usage: vec![0; cells],
@@ -312,20 +328,28 @@ impl<'a> State<'a> {
             return None;
         }
         let broken = self.rule_change(&[(p, to)], geo);
-        let after = [self.measure(from, usize::MAX, p), self.measure(to, p, usize::MAX)];
+        let after = [
+            self.measure(from, usize::MAX, p),
+            self.measure(to, p, usize::MAX),
+        ];
         let (loads, over) = self.load_change(from, to, after);
         let moves = self.move_cost(p, to) - self.move_cost(p, from);
         let by = self.moved_change(p, to);
-        Some(Change { cost: loads + moves + self.service_change(&[(s, by)]), broken, over })
+        Some(Change {
+            cost: loads + moves + self.service_change(&[(s, by)]),
+            broken,
+            over,
+        })
     }
 
     /// The change of cost when `p` and `q` change places.
     pub fn swap_change(&mut self, p: usize, q: usize, geo: &Geography) -> Option<Change> {
         let (a, b) = (self.now[p], self.now[q]);
-        let (s, t) = (self.model.processes[p].service, self.model.processes[q].service);
-        if a == b
-            || (s != t && (self.on_machine.get(s, b) > 0 || self.on_machine.get(t, a) > 0))
-        {
+        let (s, t) = (
+            self.model.processes[p].service,
+            self.model.processes[q].service,
+        );
+        if a == b || (s != t && (self.on_machine.get(s, b) > 0 || self.on_machine.get(t, a) > 0)) {
             return None;
         }
         let broken = self.rule_change(&[(p, b), (q, a)], geo);
@@ -334,12 +358,19 @@ impl<'a> State<'a> {
             - self.move_cost(p, a)
             - self.move_cost(q, b);
         let changes = [(s, self.moved_change(p, b)), (t, self.moved_change(q, a))];
-        Some(Change { cost: loads + moves + self.service_change(&changes), broken, over })
+        Some(Change {
+            cost: loads + moves + self.service_change(&changes),
+            broken,
+            over,
+        })
     }
 
     /// How many more spread and dependency rules the moves would break.
     fn rule_change(&mut self, moves: &[(usize, usize)], geo: &Geography) -> i64 {
-        if moves.iter().all(|&(p, _)| !self.bound[self.model.processes[p].service]) {
+        if moves
+            .iter()
+            .all(|&(p, _)| !self.bound[self.model.processes[p].service])
+        {
             return 0;
         }
         let mut by = 0;

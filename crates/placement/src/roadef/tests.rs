@@ -51,23 +51,53 @@ fn every_hard_rule_is_told_apart() {
     let model = Model::read(MODEL).unwrap();
     let first = [0, 1, 0, 2];
     let broken = |now: &[usize]| cost(&model, &first, now).unwrap_err();
-    assert_eq!(broken(&[0, 0, 1, 2]), CheckError::Conflict { service: 0, machine: 0 });
+    assert_eq!(
+        broken(&[0, 0, 1, 2]),
+        CheckError::Conflict {
+            service: 0,
+            machine: 0
+        }
+    );
     assert_eq!(
         broken(&[0, 1, 2, 2]),
-        CheckError::Dependency { service: 1, needs: 0, neighbourhood: 1 }
+        CheckError::Dependency {
+            service: 1,
+            needs: 0,
+            neighbourhood: 1
+        }
     );
-    assert_eq!(broken(&[0, 1, 0]), CheckError::Length { found: 3, wanted: 4 });
-    assert_eq!(broken(&[0, 1, 0, 9]), CheckError::Machine { process: 3, machine: 9 });
+    assert_eq!(
+        broken(&[0, 1, 0]),
+        CheckError::Length {
+            found: 3,
+            wanted: 4
+        }
+    );
+    assert_eq!(
+        broken(&[0, 1, 0, 9]),
+        CheckError::Machine {
+            process: 3,
+            machine: 9
+        }
+    );
     let one_place = Model::read(&MODEL.replace("0 1 10 10", "0 0 10 10")).unwrap();
     assert_eq!(
         cost(&one_place, &first, &first).unwrap_err(),
-        CheckError::Spread { service: 0, found: 1, wanted: 2 }
+        CheckError::Spread {
+            service: 0,
+            found: 1,
+            wanted: 2
+        }
     );
     let tight = Model::read(&MODEL.replace("1 2 10 10", "1 2 10 5")).unwrap();
     // Process 3 leaves machine 2 but still uses its transient resource there.
     assert_eq!(
         cost(&tight, &first, &[2, 1, 0, 0]).unwrap_err(),
-        CheckError::Capacity { machine: 2, resource: 1, by: 1 }
+        CheckError::Capacity {
+            machine: 2,
+            resource: 1,
+            by: 1
+        }
     );
 }
 
@@ -85,7 +115,11 @@ fn malformed_files_are_told_by_line() {
         (MODEL.replace("1 2 3\n", "1 2\n"), 20, "move weight"),
         (MODEL.replace("1 2 3\n", "1 2 3 4\n"), 20, "end"),
         (MODEL.replace("0 1 2\n7", "0 9 2\n7"), 18, "second resource"),
-        (MODEL.replacen("2\n", "99999999999\n", 1), 1, "number of resources"),
+        (
+            MODEL.replacen("2\n", "99999999999\n", 1),
+            1,
+            "number of resources",
+        ),
         (MODEL.replacen("0 10\n", "0 -1\n", 1), 2, "load weight"),
     ] {
         let e = Model::read(&text).unwrap_err();
@@ -97,7 +131,16 @@ fn malformed_files_are_told_by_line() {
 fn the_small_instance_is_solved_to_the_end() {
     let model = Model::read(MODEL).unwrap();
     let first = [0, 1, 0, 2];
-    let found = solve(&model, &first, &Effort { seed: 1, soft: false, progress: &tries(20) }).unwrap();
+    let found = solve(
+        &model,
+        &first,
+        &Effort {
+            seed: 1,
+            soft: false,
+            progress: &tries(20),
+        },
+    )
+    .unwrap();
     let mut best = i64::MAX;
     for code in 0..81usize {
         let now = [code % 3, code / 3 % 3, code / 9 % 3, code / 27];
@@ -111,10 +154,28 @@ fn the_solver_and_the_judge_agree_on_the_cost() {
     for seed in 0..5 {
         let (model, first) = generate(20, 200, seed);
         let before = cost(&model, &first, &first).unwrap();
-        let found = solve(&model, &first, &Effort { seed, soft: seed % 2 == 1, progress: &tries(40) }).unwrap();
+        let found = solve(
+            &model,
+            &first,
+            &Effort {
+                seed,
+                soft: seed % 2 == 1,
+                progress: &tries(40),
+            },
+        )
+        .unwrap();
         assert_eq!(cost(&model, &first, &found.assignment), Ok(found.cost));
         assert!(found.cost < before);
-        let again = solve(&model, &first, &Effort { seed, soft: seed % 2 == 1, progress: &tries(40) }).unwrap();
+        let again = solve(
+            &model,
+            &first,
+            &Effort {
+                seed,
+                soft: seed % 2 == 1,
+                progress: &tries(40),
+            },
+        )
+        .unwrap();
         assert_eq!(again, found);
     }
 }

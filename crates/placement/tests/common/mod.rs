@@ -30,11 +30,22 @@ fn node(rng: &mut Rng, i: usize) -> Node {
             io: *rng.pick(&[0, 10_000]),
             net_kbit: *rng.pick(&[0, 1_000_000]),
         },
-        tags: if rng.below(3) == 0 { BTreeSet::from(["ssd".to_owned()]) } else { BTreeSet::new() },
+        tags: if rng.below(3) == 0 {
+            BTreeSet::from(["ssd".to_owned()])
+        } else {
+            BTreeSet::new()
+        },
         rack: (rng.below(5) > 0).then(|| format!("r{}", i % 3)),
         cpu_generation: rng.below(3) as u32,
-        state: if rng.below(12) == 0 { NodeState::Cordoned } else { NodeState::Up },
-        pressure: Pressure { cpu: if rng.below(15) == 0 { 500 } else { 0 }, ..Pressure::default() },
+        state: if rng.below(12) == 0 {
+            NodeState::Cordoned
+        } else {
+            NodeState::Up
+        },
+        pressure: Pressure {
+            cpu: if rng.below(15) == 0 { 500 } else { 0 },
+            ..Pressure::default()
+        },
         recent: if rng.below(3) == 0 {
             (0..5).map(|_| 500 + rng.below(500) as u64).collect()
         } else {
@@ -49,7 +60,13 @@ pub fn server(rng: &mut Rng, i: usize) -> Server {
     let cpu_milli = 1000 * *rng.pick(&[1, 2, 4]);
     let mut s = Server::new(
         format!("s{i}"),
-        Resources { cpu_milli, memory_mib, disk_mib: 1024 * 20, io: 100, net_kbit: 5000 },
+        Resources {
+            cpu_milli,
+            memory_mib,
+            disk_mib: 1024 * 20,
+            io: 100,
+            net_kbit: 5000,
+        },
     );
     s.measured = Some(Load {
         cpu_milli: cpu_milli * rng.below(100) as u64 / 60,
@@ -88,7 +105,10 @@ pub fn snapshot(rng: &mut Rng) -> Snapshot {
         s.owner = Some(nodes[order[0]].id.clone());
         if s.storage == Storage::Replicated {
             let copies = rng.below(3);
-            s.replicas = order[1..=copies].iter().map(|&n| nodes[n].id.clone()).collect();
+            s.replicas = order[1..=copies]
+                .iter()
+                .map(|&n| nodes[n].id.clone())
+                .collect();
             s.owner_has_copy = copies == 0 || rng.below(10) > 0;
         }
         servers.push(s);

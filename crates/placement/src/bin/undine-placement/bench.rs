@@ -12,7 +12,13 @@ use undine_placement::{Policy, Snapshot};
 use crate::bench_hbal::{cpu_seconds, peak_mib, run as hbal_run};
 use crate::files::{Done, write, write_json};
 
-const SIZES: [(usize, usize); 5] = [(10, 100), (40, 400), (100, 1000), (300, 3000), (1000, 10_000)];
+const SIZES: [(usize, usize); 5] = [
+    (10, 100),
+    (40, 400),
+    (100, 1000),
+    (300, 3000),
+    (1000, 10_000),
+];
 
 #[derive(Args)]
 pub(crate) struct BenchArgs {
@@ -98,7 +104,9 @@ struct Report {
 
 pub(crate) fn run(args: &BenchArgs) -> Done {
     let seeds = args.seeds.unwrap_or(if args.quick { 2 } else { 10 });
-    let mut hbal_left = args.hbal_seconds.unwrap_or(if args.quick { 60.0 } else { 600.0 });
+    let mut hbal_left = args
+        .hbal_seconds
+        .unwrap_or(if args.quick { 60.0 } else { 600.0 });
     let sizes = if args.quick { &SIZES[..3] } else { &SIZES[..] };
     let mut cases: Vec<Case> = Vec::new();
     println!(
@@ -121,7 +129,11 @@ pub(crate) fn run(args: &BenchArgs) -> Done {
             }
         }
     }
-    let report = Report { growth_exponent: growth(&cases), hbal_wins: wins(&cases), cases };
+    let report = Report {
+        growth_exponent: growth(&cases),
+        hbal_wins: wins(&cases),
+        cases,
+    };
     summary(&report);
     if let Some(out) = &args.out {
         write_json(out, &report)?;
@@ -138,7 +150,10 @@ fn one(
 ) -> Done<Case> {
     let files = cluster(nodes, servers, storage, seed);
     let mirrored = storage == Storage::Mirrored;
-    let name = format!("{nodes}-{servers}-{}-{seed}", if mirrored { "mirrored" } else { "shared" });
+    let name = format!(
+        "{nodes}-{servers}-{}-{seed}",
+        if mirrored { "mirrored" } else { "shared" }
+    );
     let path = |end: &str| args.folder.join(format!("{name}.{end}"));
     write(&path("data"), &files.data)?;
     write(&path("dynu"), &files.load)?;
@@ -146,14 +161,19 @@ fn one(
     text.apply_load(&files.load)?;
 
     let begun = cpu_seconds().0;
-    let ours = htools::balance(&text, &Options { seed, ..Options::default() });
+    let ours = htools::balance(
+        &text,
+        &Options {
+            seed,
+            ..Options::default()
+        },
+    );
     let ours_cpu_seconds = cpu_seconds().0 - begun;
     write(&path("ours.data"), &text.render(&ours.places))?;
 
     let begun = cpu_seconds().0;
     let limit = args.path_seconds;
-    let walked =
-        htools::hbal_path(&text, usize::MAX, &|| cpu_seconds().0 - begun > limit);
+    let walked = htools::hbal_path(&text, usize::MAX, &|| cpu_seconds().0 - begun > limit);
     let path_complete = cpu_seconds().0 - begun <= limit;
 
     let mut hbal = None;
@@ -208,14 +228,22 @@ fn curve(text: &Text, walked: &htools::Balance, nodes: usize, seed: u64) -> Vec<
     };
     let moves = walked.moves.len();
     let mut at: Vec<usize> = (1..=points)
-        .map(|k| (moves as f64).powf(f64::from(k) / f64::from(points)).round() as usize)
+        .map(|k| {
+            (moves as f64)
+                .powf(f64::from(k) / f64::from(points))
+                .round() as usize
+        })
         .filter(|k| (1..=moves).contains(k))
         .collect();
     at.dedup();
     at.into_iter()
         .map(|k| {
             let gib: f64 = walked.moves[..k].iter().map(|m| m.gib).sum();
-            let options = Options { seed, max_gib: Some(gib), ..Options::default() };
+            let options = Options {
+                seed,
+                max_gib: Some(gib),
+                ..Options::default()
+            };
             let ours = htools::balance(text, &options);
             Point {
                 hbal_moves: k,
@@ -280,7 +308,10 @@ fn print(c: &Case) {
         c.ours_moves,
         c.ours_cpu_seconds,
         or_dash(c.referee.map(|r| format!("{r:.4}"))),
-        or_dash(c.hbal.map(|h| format!("{:.1} ({} moves, {:.4})", h.2, h.0, h.1))),
+        or_dash(
+            c.hbal
+                .map(|h| format!("{:.1} ({} moves, {:.4})", h.2, h.0, h.1))
+        ),
         c.curve.len(),
         c.product.above_before,
         c.product.above_ours,
@@ -294,20 +325,38 @@ fn print(c: &Case) {
 fn growth(cases: &[Case]) -> Vec<(String, f64)> {
     let fit = |points: Vec<(f64, f64)>| {
         let n = points.len() as f64;
-        let (sx, sy) = points.iter().fold((0.0, 0.0), |s, p| (s.0 + p.0, s.1 + p.1));
+        let (sx, sy) = points
+            .iter()
+            .fold((0.0, 0.0), |s, p| (s.0 + p.0, s.1 + p.1));
         let sxy: f64 = points.iter().map(|p| p.0 * p.1).sum();
         let sxx: f64 = points.iter().map(|p| p.0 * p.0).sum();
         (n * sxy - sx * sy) / (n * sxx - sx * sx).max(1e-12)
     };
     let log = |c: &Case, y: f64| ((c.servers as f64).ln(), y.max(0.005).ln());
     let of = |mirrored: bool, y: &dyn Fn(&Case) -> f64| {
-        fit(cases.iter().filter(|c| c.mirrored == mirrored).map(|c| log(c, y(c))).collect())
+        fit(cases
+            .iter()
+            .filter(|c| c.mirrored == mirrored)
+            .map(|c| log(c, y(c)))
+            .collect())
     };
     vec![
-        ("hbal's objective, shared".to_owned(), of(false, &|c| c.ours_cpu_seconds)),
-        ("hbal's objective, mirrored".to_owned(), of(true, &|c| c.ours_cpu_seconds)),
-        ("product's objective, shared".to_owned(), of(false, &|c| c.product.cpu_seconds)),
-        ("product's objective, mirrored".to_owned(), of(true, &|c| c.product.cpu_seconds)),
+        (
+            "hbal's objective, shared".to_owned(),
+            of(false, &|c| c.ours_cpu_seconds),
+        ),
+        (
+            "hbal's objective, mirrored".to_owned(),
+            of(true, &|c| c.ours_cpu_seconds),
+        ),
+        (
+            "product's objective, shared".to_owned(),
+            of(false, &|c| c.product.cpu_seconds),
+        ),
+        (
+            "product's objective, mirrored".to_owned(),
+            of(true, &|c| c.product.cpu_seconds),
+        ),
     ]
 }
 
@@ -350,16 +399,32 @@ fn summary(r: &Report) {
     for (name, x) in &r.growth_exponent {
         println!("  {name}: x = {x:.2}");
     }
-    let (points, good) = r.cases.iter().flat_map(|c| &c.curve).fold((0, 0), |(n, g), p| {
-        (n + 1, g + usize::from(p.ours <= p.hbal + 1e-9))
-    });
+    let (points, good) = r
+        .cases
+        .iter()
+        .flat_map(|c| &c.curve)
+        .fold((0, 0), |(n, g), p| {
+            (n + 1, g + usize::from(p.ours <= p.hbal + 1e-9))
+        });
     println!("curve points at or under hbal: {good} of {points}");
-    let checked = r.cases.iter().filter_map(|c| Some((c.referee? - c.ours_score).abs()));
+    let checked = r
+        .cases
+        .iter()
+        .filter_map(|c| Some((c.referee? - c.ours_score).abs()));
     let worst = checked.clone().fold(0.0, f64::max);
-    println!("end states re-scored by hbal: {}, largest difference {worst:.1e}", checked.count());
+    println!(
+        "end states re-scored by hbal: {}, largest difference {worst:.1e}",
+        checked.count()
+    );
     let walked = r.cases.iter().filter_map(|c| Some((c.hbal?, c)));
-    let same = walked.clone().filter(|(h, c)| (h.1 - c.path_score).abs() < 1e-6).count();
-    println!("hbal's own runs that end where our walk of its path ends: {same} of {}", walked.clone().count());
+    let same = walked
+        .clone()
+        .filter(|(h, c)| (h.1 - c.path_score).abs() < 1e-6)
+        .count();
+    println!(
+        "hbal's own runs that end where our walk of its path ends: {same} of {}",
+        walked.clone().count()
+    );
     for (h, c) in walked.filter(|(_, c)| c.ours_cpu_seconds > 0.0) {
         println!(
             "  {}/{} seed {}: hbal {:.1} CPU s, ours {:.2} (its path walked by us aside)",

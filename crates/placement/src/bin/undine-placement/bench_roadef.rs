@@ -68,7 +68,12 @@ pub(crate) fn run(args: &BenchArgs) -> Done {
     if args.large {
         for (machines, processes) in [(500, 5_000), (5_000, 50_000)] {
             let (model, first) = roadef::generate(machines, processes, 1);
-            rows.push(row(args, &format!("{machines}x{processes}"), &model, &first)?);
+            rows.push(row(
+                args,
+                &format!("{machines}x{processes}"),
+                &model,
+                &first,
+            )?);
         }
     }
     if let Some(out) = &args.out {
@@ -81,8 +86,14 @@ fn instances(args: &BenchArgs) -> Done<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(&args.folder)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        let found = name.strip_prefix("model_").and_then(|n| n.strip_suffix(".txt"));
-        names.extend(found.filter(|n| args.only.as_deref().is_none_or(|o| o == *n)).map(str::to_owned));
+        let found = name
+            .strip_prefix("model_")
+            .and_then(|n| n.strip_suffix(".txt"));
+        names.extend(
+            found
+                .filter(|n| args.only.as_deref().is_none_or(|o| o == *n))
+                .map(str::to_owned),
+        );
     }
     names.sort();
     Ok(names)

@@ -46,7 +46,8 @@ pub(crate) fn json<T: DeserializeOwned>(path: &Path) -> Done<T> {
 pub(crate) fn text(data: &Path, load: Option<&Path>) -> Done<Text> {
     let mut text = Text::parse(&read(data)?).map_err(|e| format!("{}: {e}", data.display()))?;
     if let Some(load) = load {
-        text.apply_load(&read(load)?).map_err(|e| format!("{}: {e}", load.display()))?;
+        text.apply_load(&read(load)?)
+            .map_err(|e| format!("{}: {e}", load.display()))?;
     }
     Ok(text)
 }

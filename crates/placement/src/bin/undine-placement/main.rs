@@ -190,12 +190,20 @@ fn main() -> ExitCode {
         Command::Place { source, server } => run::place(&source, &server),
         Command::Drain { source, nodes } => run::drain(&source, &nodes),
         Command::Failover { source, nodes } => run::failover(&source, &nodes),
-        Command::Capacity { source, server, growth } => run::capacity(&source, &server, growth),
+        Command::Capacity {
+            source,
+            server,
+            growth,
+        } => run::capacity(&source, &server, growth),
         Command::WhatIf { source, changes } => run::what_if(&source, &changes),
         Command::Simulate { source, days, seed } => run::simulate(&source, days, seed),
-        Command::Generate { nodes, servers, mirrored, seed, prefix } => {
-            run::generate(nodes, servers, mirrored, seed, &prefix)
-        }
+        Command::Generate {
+            nodes,
+            servers,
+            mirrored,
+            seed,
+            prefix,
+        } => run::generate(nodes, servers, mirrored, seed, &prefix),
         Command::Roadef(args) => run::roadef(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchRoadef(args) => bench_roadef::run(&args),

@@ -16,7 +16,11 @@ use crate::files::{Done, json, read, write, write_json};
 use crate::{BalanceArgs, Objective, RoadefArgs, Source};
 
 pub(crate) fn balance(args: &BalanceArgs) -> Done {
-    let usual = if args.source.is_htools() { Objective::Hbal } else { Objective::Product };
+    let usual = if args.source.is_htools() {
+        Objective::Hbal
+    } else {
+        Objective::Product
+    };
     match args.objective.unwrap_or(usual) {
         Objective::Hbal => balance_hbal(args),
         Objective::Product => balance_product(args),
@@ -34,7 +38,15 @@ fn balance_hbal(args: &BalanceArgs) -> Done {
     };
     let found = htools::balance(&text, &options);
     for (k, m) in found.moves.iter().enumerate() {
-        println!("{:5}. {} {} => {} {:.8} a={}", k + 1, m.instance, m.from, m.to, m.score, m.action);
+        println!(
+            "{:5}. {} {} => {} {:.8} a={}",
+            k + 1,
+            m.instance,
+            m.from,
+            m.to,
+            m.score,
+            m.action
+        );
     }
     println!("{}", found.summary);
     if let Some(out) = &args.out {
@@ -72,12 +84,18 @@ fn htools_after(source: &Source, plan: &Plan) -> Done<String> {
     let node = |id: &str| text.nodes.iter().position(|n| n.name == id);
     let mut places = text.places();
     for step in &plan.steps {
-        let Some(i) = text.instances.iter().position(|s| s.name == step.action.server()) else {
+        let Some(i) = text
+            .instances
+            .iter()
+            .position(|s| s.name == step.action.server())
+        else {
             continue;
         };
         match &step.action {
             Action::Migrate { to, .. } => {
-                let (from, Some(to)) = (places[i].0, node(to)) else { continue };
+                let (from, Some(to)) = (places[i].0, node(to)) else {
+                    continue;
+                };
                 if places[i].1 == Some(to) {
                     places[i].1 = Some(from);
                 }
@@ -93,10 +111,22 @@ fn htools_after(source: &Source, plan: &Plan) -> Done<String> {
 fn print(plan: &Plan) {
     for s in &plan.steps {
         let what = match &s.action {
-            Action::Place { server, owner, replicas } => {
-                format!("place {server} on {owner}, copies on [{}]", replicas.join(" "))
+            Action::Place {
+                server,
+                owner,
+                replicas,
+            } => {
+                format!(
+                    "place {server} on {owner}, copies on [{}]",
+                    replicas.join(" ")
+                )
             }
-            Action::Migrate { server, from, to, copies_disk } => {
+            Action::Migrate {
+                server,
+                from,
+                to,
+                copies_disk,
+            } => {
                 let disk = if *copies_disk { " with its disk" } else { "" };
                 format!("move {server} {from} -> {to}{disk}")
             }
@@ -104,8 +134,17 @@ fn print(plan: &Plan) {
                 format!("move a copy of {server} {from} -> {to}")
             }
             Action::AddReplica { server, to } => format!("add a copy of {server} on {to}"),
-            Action::Restart { server, to, local_copy, .. } => {
-                let how = if *local_copy { "from its copy" } else { "from a copy elsewhere" };
+            Action::Restart {
+                server,
+                to,
+                local_copy,
+                ..
+            } => {
+                let how = if *local_copy {
+                    "from its copy"
+                } else {
+                    "from a copy elsewhere"
+                };
                 format!("start {server} on {to} {how}")
             }
         };
@@ -132,7 +171,11 @@ pub(crate) fn score(source: &Source) -> Done {
 
 pub(crate) fn place(source: &Source, server: &Path) -> Done {
     let server: Server = json(server)?;
-    print(&plan::place_server(&source.snapshot()?, &source.policy()?, &server)?);
+    print(&plan::place_server(
+        &source.snapshot()?,
+        &source.policy()?,
+        &server,
+    )?);
     Ok(())
 }
 
@@ -142,24 +185,42 @@ pub(crate) fn drain(source: &Source, nodes: &[String]) -> Done {
 }
 
 pub(crate) fn failover(source: &Source, nodes: &[String]) -> Done {
-    print(&plan::failover(&source.snapshot()?, &source.policy()?, nodes)?);
+    print(&plan::failover(
+        &source.snapshot()?,
+        &source.policy()?,
+        nodes,
+    )?);
     Ok(())
 }
 
 pub(crate) fn capacity(source: &Source, server: &Path, growth: f64) -> Done {
     let server: Server = json(server)?;
-    show(&plan::capacity(&source.snapshot()?, &source.policy()?, &server, growth)?)
+    show(&plan::capacity(
+        &source.snapshot()?,
+        &source.policy()?,
+        &server,
+        growth,
+    )?)
 }
 
 pub(crate) fn what_if(source: &Source, changes: &Path) -> Done {
     let changes: Vec<Change> = json(changes)?;
-    show(&plan::what_if(&source.snapshot()?, &source.policy()?, &changes)?)
+    show(&plan::what_if(
+        &source.snapshot()?,
+        &source.policy()?,
+        &changes,
+    )?)
 }
 
 pub(crate) fn simulate(source: &Source, days: u64, seed: u64) -> Done {
     let (snapshot, policy) = (source.snapshot()?, source.policy()?);
     println!("balancer   moves     GiB  node-minutes above  unevenness %  highest %");
-    for b in [Balancer::None, Balancer::Ours, Balancer::Threshold, Balancer::Greedy] {
+    for b in [
+        Balancer::None,
+        Balancer::Ours,
+        Balancer::Threshold,
+        Balancer::Greedy,
+    ] {
         let o = undine_placement::simulate::simulate(&snapshot, &policy, b, days, seed)?;
         println!(
             "{:<10} {:>5} {:>7} {:>19} {:>13.1} {:>10.1}",
@@ -181,15 +242,19 @@ pub(crate) fn generate(
     seed: u64,
     prefix: &str,
 ) -> Done {
-    let storage = if mirrored { Storage::Mirrored } else { Storage::Shared };
+    let storage = if mirrored {
+        Storage::Mirrored
+    } else {
+        Storage::Shared
+    };
     let files = cluster(nodes, servers, storage, seed);
     write(Path::new(&format!("{prefix}.data")), &files.data)?;
     write(Path::new(&format!("{prefix}.dynu")), &files.load)
 }
 
 pub(crate) fn roadef(args: &RoadefArgs) -> Done {
-    let model = Model::read(&read(&args.model)?)
-        .map_err(|e| format!("{}: {e}", args.model.display()))?;
+    let model =
+        Model::read(&read(&args.model)?).map_err(|e| format!("{}: {e}", args.model.display()))?;
     let first = roadef::read_assignment(&read(&args.assignment)?, &model)
         .map_err(|e| format!("{}: {e}", args.assignment.display()))?;
     let before = roadef::cost(&model, &first, &first)?;
@@ -225,9 +290,13 @@ pub(crate) fn search(
         )
     };
     let results: Vec<_> = std::thread::scope(|scope| {
-        let handles: Vec<_> =
-            (0..threads.max(1)).map(|k| scope.spawn(move || one(k))).collect();
-        handles.into_iter().map(|h| h.join().map_err(|_| "a search thread died")).collect()
+        let handles: Vec<_> = (0..threads.max(1))
+            .map(|k| scope.spawn(move || one(k)))
+            .collect();
+        handles
+            .into_iter()
+            .map(|h| h.join().map_err(|_| "a search thread died"))
+            .collect()
     });
     let mut best: Option<Solution> = None;
     for r in results {
