@@ -12,21 +12,25 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use undine_api::Problem;
-use undine_api::node::{ReplicaSpec, ReplicaState, ReplicaStatus};
+use undine_api::node::{ReplicaSpec, ReplicaStatus};
 use undine_model::{Bytes, ReplicaId, ServerId};
 use undine_qemu::files::{Owner, RunDir};
 use undine_qemu::process::Program;
-use undine_qemu::sidecar::{self, SidecarError, SidecarFile};
-use undine_qemu::storage::{
-    DaemonConfig, ExportName, NbdAddress, StorageDaemon, StorageError, create_image,
-};
+use undine_qemu::sidecar::{self, SidecarFile};
+use undine_qemu::storage::{DaemonConfig, ExportName, NbdAddress, StorageDaemon, create_image};
+
+mod refusal;
+mod status;
+
+use refusal::{sidecar_problem, storage};
+use status::lost;
 
 use crate::cgroup::{Cgroup, Limits};
 use crate::files;
@@ -367,58 +371,6 @@ impl Replicas {
         Ok(())
     }
 
-    /// How every replica stands.
-    pub async fn statuses(&self) -> Vec<ReplicaStatus> {
-        let folder = self.ground.state_dir.join("replicas");
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let servers: Vec<ServerId> = entries
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .collect();
-        let mut statuses = Vec::with_capacity(servers.len());
-        for server in servers {
-            let slot = self.slot(server);
-            let slot = slot.lock().await;
-            if let Ok(Some(record)) = self.record(server) {
-                statuses.push(self.status_of(server, &record, &slot));
-            }
-        }
-        statuses
-    }
-
-    /// The process of an open replica's daemon.
-    pub async fn pid(&self, server: ServerId) -> Option<u32> {
-        let slot = self.slot(server);
-        let slot = slot.lock().await;
-        slot.open
-            .as_ref()
-            .map(|open| open.daemon.process().id().pid)
-    }
-
-    fn status_of(&self, server: ServerId, record: &Record, slot: &Slot) -> ReplicaStatus {
-        let image = std::fs::metadata(self.image(server));
-        let worth = sidecar_now(&self.sidecar(server));
-        let state = match (&slot.open, &image, &worth) {
-            (_, Err(_), _) | (_, _, None) => ReplicaState::Lost,
-            (Some(_), ..) => ReplicaState::Open,
-            (None, _, Some((_, stale))) if *stale || record.open => ReplicaState::Stale,
-            _ => ReplicaState::Closed,
-        };
-        let open = slot.open.as_ref();
-        ReplicaStatus {
-            server,
-            replica: record.replica,
-            epoch: worth.map_or(0, |(epoch, _)| epoch),
-            state,
-            export: open.map(|open| open.export.to_string()),
-            address: open.and_then(|open| match open.listen {
-                NbdAddress::Inet(address) => Some(address),
-                NbdAddress::Unix(_) => None,
-            }),
-            size: record.size,
-            used: Bytes(image.map_or(0, |meta| meta.blocks() * 512)),
-        }
-    }
-
     /// Notices the end of a daemon: the replica may lack writes from then on.
     fn watch(self: &Arc<Self>, server: ServerId, daemon: &StorageDaemon) {
         let (this, process) = (self.clone(), daemon.process().clone());
@@ -525,63 +477,7 @@ pub fn vm_holder(server: ServerId) -> String {
     format!("vm-{server}")
 }
 
-/// Epoch and staleness, read in place: statuses are asked for often and the file is tiny.
-fn sidecar_now(file: &SidecarFile) -> Option<(u64, bool)> {
-    #[derive(Deserialize)]
-    struct Worth {
-        epoch: u64,
-        state: sidecar::ReplicaState,
-    }
-    let worth: Worth = files::read_json(file.path()).ok().flatten()?;
-    Some((worth.epoch, worth.state != sidecar::ReplicaState::InSync))
-}
-
 fn export_name(server: ServerId, epoch: u64, incarnation: &str) -> Result<ExportName, Problem> {
     ExportName::new(&server.to_string(), epoch, incarnation)
         .map_err(|error| problems::internal(error.to_string()))
-}
-
-fn lost(server: ServerId, spec: &ReplicaSpec) -> ReplicaStatus {
-    ReplicaStatus {
-        server,
-        replica: spec.replica,
-        epoch: 0,
-        state: ReplicaState::Lost,
-        export: None,
-        address: None,
-        size: spec.size,
-        used: Bytes(0),
-    }
-}
-
-fn sidecar_problem(error: SidecarError) -> Problem {
-    match error {
-        SidecarError::LowerEpoch { asked, seen } => problems::stale_epoch(asked, seen),
-        other => problems::internal(problems::chain(&other)),
-    }
-}
-
-fn storage(error: StorageError) -> Problem {
-    match error {
-        StorageError::Sidecar(error) => sidecar_problem(error),
-        StorageError::Lost { .. } => Problem::new(
-            409,
-            "replica-lost",
-            "The replica is lost",
-            error.to_string(),
-        ),
-        StorageError::OtherSize { .. } => Problem::new(
-            409,
-            "other-size",
-            "The replica has another size",
-            error.to_string(),
-        )
-        .field("size"),
-        other => Problem::new(
-            500,
-            "storage-failed",
-            "The disk could not be served",
-            problems::chain(&other),
-        ),
-    }
 }
