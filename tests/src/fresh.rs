@@ -14,61 +14,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::groups;
+use crate::lab::Lab;
 use crate::unit::Unit;
 
-const PREFIX: &str = "ut-guide-";
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A folder for machines; it goes with the value.
-pub struct Lab {
-    folder: PathBuf,
-}
-
-impl Lab {
-    /// Makes it, and removes what killed tests left.
-    pub fn open() -> Result<Self> {
-        ensure!(
-            rustix::process::geteuid().is_root(),
-            "fresh machines take root"
-        );
-        for entry in fs::read_dir("/var/lib")?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let Some(pid) = name.strip_prefix(PREFIX) else {
-                continue;
-            };
-            if !Path::new("/proc").join(pid).exists() {
-                let _ = fs::remove_dir_all(entry.path());
-                remove_groups(&name);
-            }
-        }
-        // Not below the checkout: servers' users must be able to walk in here.
-        let folder = Path::new("/var/lib").join(format!("{PREFIX}{}", std::process::id()));
-        fs::create_dir_all(folder.join("logs"))?;
-        Ok(Self { folder })
-    }
-
-    /// What the machines' services said last.
-    pub fn logs(&self) -> String {
-        let mut all = String::new();
-        let logs = fs::read_dir(self.folder.join("logs"));
-        for entry in logs.into_iter().flatten().flatten() {
-            let text = fs::read_to_string(entry.path()).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().collect();
-            let last = lines[lines.len().saturating_sub(40)..].join("\n");
-            all.push_str(&format!("---- {}\n{last}\n", entry.path().display()));
-        }
-        all
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        if let Some(name) = self.folder.file_name() {
-            remove_groups(&name.to_string_lossy());
-        }
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
 
 /// A fresh machine.
 pub struct Machine {
@@ -160,23 +110,14 @@ impl Machine {
 
     /// The machine sees a control group of its own as the top of every tree.
     fn mount_groups(&self, root: &str) -> Result<()> {
-        for (kind, point) in group_mounts()? {
+        for (kind, point) in groups::mounts()? {
             let to = format!("{root}{}", point.display());
             if kind == "tmpfs" {
                 self.outside(&["mount", "-t", "tmpfs", "tmpfs", &to])?;
                 continue;
             }
-            if kind == "cgroup2" {
-                // Without its controllers the tree is a version 1 machine's, and needs none.
-                let _ = fs::write(point.join("cgroup.subtree_control"), "+cpu +memory +pids");
-            }
             let lab = self.lab.file_name().context("a lab has a name")?;
-            let group = point.join(lab).join(&self.name);
-            fs::create_dir_all(&group)?;
-            if kind == "cgroup2" {
-                let down = point.join(lab).join("cgroup.subtree_control");
-                let _ = fs::write(down, "+cpu +memory +pids");
-            }
+            let group = groups::make(&kind, &point, Path::new(lab), &self.name)?;
             self.outside(&["mkdir", "-p", &to])?;
             self.outside(&["mount", "--bind", &group.to_string_lossy(), &to])?;
         }
@@ -269,7 +210,7 @@ impl Machine {
             .create(true)
             .append(true)
             .open(self.lab.join(format!("logs/{}-{name}.log", self.name)))?;
-        let mut command = self.command(&privileges(&unit));
+        let mut command = self.command(&unit.privileges());
         let child = command
             .args(&unit.words)
             .envs(&unit.environment)
@@ -319,27 +260,6 @@ impl Drop for Machine {
     }
 }
 
-/// The words that give up what the unit's service does not have.
-fn privileges(unit: &Unit) -> Vec<String> {
-    let mut words = vec!["setpriv".to_owned()];
-    if let Some(user) = &unit.user {
-        let ids = ["--reuid", user, "--regid", user, "--init-groups"];
-        words.extend(ids.map(str::to_owned));
-        let kept: String = unit
-            .capabilities
-            .iter()
-            .map(|name| format!(",+{}", name.trim_start_matches("CAP_").to_lowercase()))
-            .collect();
-        words.push(format!("--inh-caps=-all{kept}"));
-        words.push(format!("--ambient-caps=-all{kept}"));
-    }
-    if unit.no_new_privileges {
-        words.push("--no-new-privs".to_owned());
-    }
-    words.push("--".to_owned());
-    words
-}
-
 fn child_of(pid: u32) -> Option<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
     children.split_whitespace().next()?.parse().ok()
@@ -354,43 +274,6 @@ fn until<T>(mut look: impl FnMut() -> Option<T>) -> Result<T> {
         std::thread::sleep(Duration::from_millis(20));
     }
     bail!("a fresh machine does not come up")
-}
-
-/// Kind and mount point of everything at and below `/sys/fs/cgroup`.
-fn group_mounts() -> Result<Vec<(String, PathBuf)>> {
-    let text = fs::read_to_string("/proc/self/mountinfo")?;
-    let mounts = text.lines().filter_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        let point = left.split(' ').nth(4)?;
-        let kind = right.split(' ').next()?;
-        point
-            .starts_with("/sys/fs/cgroup")
-            .then(|| (kind.to_owned(), PathBuf::from(point)))
-    });
-    Ok(mounts.collect())
-}
-
-/// Removes a lab's control groups; their processes have just been killed.
-fn remove_groups(lab: &str) {
-    for (kind, point) in group_mounts().unwrap_or_default() {
-        let group = point.join(lab);
-        if kind == "tmpfs" || !group.exists() {
-            continue;
-        }
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while remove_group(&group).is_err() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-}
-
-fn remove_group(group: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(group)?.flatten() {
-        if entry.file_type()?.is_dir() {
-            remove_group(&entry.path())?;
-        }
-    }
-    fs::remove_dir(group)
 }
 
 fn output(command: &mut Command) -> Result<String> {

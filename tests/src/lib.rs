@@ -4,14 +4,17 @@
 mod browser;
 mod cli;
 mod fresh;
+mod groups;
 mod guide;
+mod lab;
 mod summary;
 mod unit;
 mod visit;
 
 pub use browser::Browser;
 pub use cli::{Undine, UndineError};
-pub use fresh::{Lab, Machine};
+pub use fresh::Machine;
 pub use guide::Guide;
+pub use lab::Lab;
 pub use summary::{Edge, Instance, Node, Site, Summary, checkout, target};
 pub use visit::{Page, Visitor, eventually};

@@ -51,6 +51,27 @@ impl Unit {
         unit.words = fill(line_of_command, &unit.environment);
         unit
     }
+
+    /// The words that give up what the unit's service does not have.
+    pub fn privileges(&self) -> Vec<String> {
+        let mut words = vec!["setpriv".to_owned()];
+        if let Some(user) = &self.user {
+            let ids = ["--reuid", user, "--regid", user, "--init-groups"];
+            words.extend(ids.map(str::to_owned));
+            let kept: String = self
+                .capabilities
+                .iter()
+                .map(|name| format!(",+{}", name.trim_start_matches("CAP_").to_lowercase()))
+                .collect();
+            words.push(format!("--inh-caps=-all{kept}"));
+            words.push(format!("--ambient-caps=-all{kept}"));
+        }
+        if self.no_new_privileges {
+            words.push("--no-new-privs".to_owned());
+        }
+        words.push("--".to_owned());
+        words
+    }
 }
 
 /// `${NAME}` stays one word, a bare `$NAME` becomes as many words as it has.
