@@ -1,4 +1,6 @@
 //! Where servers and their replicas live: a pure planner with reasons, its judge and its simulator.
+//!
+#![doc = include_str!("../README.md")]
 
 mod cluster;
 pub mod error;

@@ -1,5 +1,7 @@
 //! Hand-made clusters on which the right plan is obvious.
 
+#![allow(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 use undine_placement::policy::RackRule;
 use undine_placement::snapshot::{Load, Node, Resources, Server, Snapshot, Storage};
 use undine_placement::{

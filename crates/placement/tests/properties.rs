@@ -1,5 +1,7 @@
 //! Properties of every plan, over many random clusters.
 
+#![allow(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 mod common;
 
 use undine_placement::judge::{Context, Finding, judge};

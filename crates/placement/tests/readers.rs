@@ -1,5 +1,7 @@
 //! Fuzzing of everything that reads bytes from outside: an error or a result, never a panic.
 
+#![allow(clippy::unwrap_used, reason = "a failed helper is a failed test")]
+
 use proptest::prelude::*;
 use undine_placement::generate::{Storage, cluster};
 use undine_placement::htools::{Options, Text, balance, score};
@@ -24,7 +26,7 @@ fn spoiled(text: &str, edits: &[(usize, u8, u8)]) -> String {
             _ => {
                 bytes[at] = *b"0123456789-|.eNYD\n "
                     .get(byte as usize % 19)
-                    .unwrap_or(&b'0')
+                    .unwrap_or(&b'0');
             }
         }
     }
@@ -103,7 +105,7 @@ proptest! {
             calls.set(calls.get() + 0.25);
             calls.get()
         };
-        if let Ok(found) = solve(&model, &first, &Effort { seed: 1, soft: of_model, progress: &progress }) {
+        if let Ok(found) = solve(&model, &first, &Effort { seed: 1, hot: of_model, progress: &progress }) {
             prop_assert_eq!(cost(&model, &first, &found.assignment), Ok(found.cost));
         }
     }

@@ -198,9 +198,9 @@ impl Walk<'_> {
             self.price = (low * high).sqrt();
             self.anneal(effort / PRICE_RUNS, heat, i64::MAX);
             if self.mib > limit {
-                low = self.price
+                low = self.price;
             } else {
-                high = self.price
+                high = self.price;
             }
             self.reset(start);
         }

@@ -126,9 +126,9 @@ fn count(
             }
         }
         if unsurvivable(&c).len() <= losses {
-            fit = middle
+            fit = middle;
         } else {
-            beyond = middle
+            beyond = middle;
         }
     }
     if fit < places.len() {

@@ -10,9 +10,9 @@ use super::state::{Change, Geography, State};
 pub struct Effort<'a> {
     /// Seed of the search.
     pub seed: u64,
-    /// Passes through states above a capacity, at a price. It helps on some instances and harms on
-    /// others; with two threads, one of each kind is best.
-    pub soft: bool,
+    /// Begins hot, which finds places for the largest processes but takes time from the rest; with
+    /// two threads, one of each kind is best.
+    pub hot: bool,
     /// Share of the time that is used up, from 0.0; at 1.0 the search ends. The library reads no
     /// clock: the caller counts seconds or calls.
     pub progress: &'a dyn Fn() -> f64,
@@ -31,9 +31,10 @@ pub struct Solution {
 
 /// Trials between two looks at the clock.
 const BATCH: usize = 2000;
-/// Annealing runs: when each begins and how hot. Each begins with the best so far, the later ones
-/// cooler. Nothing but a hot and slow first run moves the largest processes.
-const RUNS: [(f64, f64); 3] = [(0.0, 20.0), (0.65, 1.0), (0.85, 0.1)];
+/// Annealing runs: when each begins and how hot. Each begins with the best so far.
+const COOL: [(f64, f64); 3] = [(0.0, 1.0), (0.6, 0.15), (0.85, 0.05)];
+/// The same with a hot and slow first run, which alone moves the largest processes.
+const HOT: [(f64, f64); 3] = [(0.0, 20.0), (0.65, 1.0), (0.85, 0.1)];
 /// Heat at the end of each run, as a share of a usual step.
 const COLDEST: f64 = 2e-4;
 
@@ -55,24 +56,15 @@ pub fn solve(model: &Model, first: &[usize], effort: &Effort<'_>) -> Result<Solu
         },
         trials: 0,
         fine: 0.0,
-        press: 0.0,
-        soft: effort.soft,
     };
     if first.is_empty() || model.machines.len() < 2 {
         return Ok(search.best);
     }
     let scale = search.usual_step();
     search.fine = scale;
-    let weights = model
-        .resources
-        .iter()
-        .map(|r| r.weight)
-        .max()
-        .unwrap_or(1)
-        .max(1) as f64;
-    search.press = 2.0 * weights;
-    for (k, &(begin, heat)) in RUNS.iter().enumerate() {
-        let end = RUNS.get(k + 1).map_or(1.0, |r| r.0);
+    let runs = if effort.hot { HOT } else { COOL };
+    for (k, &(begin, heat)) in runs.iter().enumerate() {
+        let end = runs.get(k + 1).map_or(1.0, |r| r.0);
         if k > 0 {
             let best = search.best.assignment.clone();
             search.state = State::new(model, first, &best, &geo);
@@ -91,10 +83,6 @@ struct Search<'a> {
     trials: u64,
     /// What a broken rule costs.
     fine: f64,
-    /// What a unit above a capacity costs.
-    press: f64,
-    /// The search may pass through states above a capacity.
-    soft: bool,
 }
 
 impl Search<'_> {
@@ -131,8 +119,6 @@ impl Search<'_> {
             // Broken rules cost more the longer they last, and less the longer there are none.
             let by = if self.state.broken > 0 { 1.02 } else { 0.99 };
             self.fine = (self.fine * by).clamp(heat, 1e15);
-            let by = if self.state.over > 0 { 1.003 } else { 0.998 };
-            self.press = (self.press * by).clamp(1.0, 1e4);
             self.trials += BATCH as u64;
         }
     }
@@ -206,11 +192,11 @@ impl Search<'_> {
 
     #[inline]
     fn accepts(&mut self, change: Change, heat: f64) -> bool {
-        if !self.soft && change.over > 0 {
+        // Only a chain passes above a capacity, and not at its end.
+        if change.over > 0 {
             return false;
         }
-        let worse =
-            change.cost as f64 + self.fine * change.broken as f64 + self.press * change.over as f64;
+        let worse = change.cost as f64 + self.fine * change.broken as f64;
         worse <= 0.0 || self.rng.unit() < (-worse / heat).exp()
     }
 

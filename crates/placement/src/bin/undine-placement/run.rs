@@ -269,7 +269,7 @@ pub(crate) fn roadef(args: &RoadefArgs) -> Done {
     Ok(())
 }
 
-/// The best of one search a thread; every other one may pass above capacities.
+/// The best of one search a thread; every other one begins hot.
 pub(crate) fn search(
     model: &Model,
     first: &[usize],
@@ -284,7 +284,7 @@ pub(crate) fn search(
             first,
             &Effort {
                 seed: seed.wrapping_mul(1000).wrapping_add(k as u64),
-                soft: k % 2 == 1,
+                hot: k % 2 == 1,
                 progress: &|| begun.elapsed().as_secs_f64() / seconds.max(0.001),
             },
         )
