@@ -120,11 +120,19 @@ pub fn apply(place: &Place<'_>, change: &Change<'_>) -> Outcome<Vec<SiteFailure>
     }
     stop_units(&gathered);
     let vhosts = std::mem::take(&mut gathered.vhosts);
-    for failure in web::services(place.paths, &renderer, change.wants_databases, &vhosts)? {
+    let outcomes = web::services(place.paths, &renderer, change.wants_databases, &vhosts)?;
+    for failure in outcomes.failed {
         gathered.failed.insert(failure.site, failure.error);
     }
     start_units(&mut gathered);
-    databases(change, &mut gathered);
+    match outcomes.no_databases {
+        None => databases(change, &mut gathered),
+        Some(failure) => {
+            let waiting = change.databases.iter().map(|database| database.site);
+            let failed = waiting.map(|site| (site, failure.message.clone()));
+            gathered.failed.extend(failed);
+        }
+    }
     Ok(gathered
         .failed
         .into_iter()
@@ -223,9 +231,10 @@ fn start_units(gathered: &mut Gathered) {
 
 fn databases(change: &Change<'_>, gathered: &mut Gathered) {
     let kept = |database: &&&DatabaseSpec| {
-        change
-            .old
-            .is_some_and(|old| old.databases.get(&database.id) == Some(**database))
+        change.old.is_some_and(|old| {
+            old.databases.get(&database.id) == Some(**database)
+                && !old.failed.contains(&database.site)
+        })
     };
     let new: Vec<&DatabaseSpec> = change
         .databases

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use undine_api::guest::SiteFailure;
+use undine_api::guest::{Failure, SiteFailure};
 use undine_manifest::profile::Service;
 use undine_manifest::render::{Rendered, Renderer};
 use undine_model::SiteId;
@@ -29,33 +29,51 @@ pub struct Vhost {
     pub text: Option<String>,
 }
 
+/// What came of bringing the services up to date.
+#[derive(Default)]
+pub struct Outcomes {
+    /// Sites whose own blocks did not pass.
+    pub failed: Vec<SiteFailure>,
+    /// Why a service that only databases need is not up; sites without one go on.
+    pub no_databases: Option<Failure>,
+}
+
 /// Brings the files of all services up to date and (re)loads those whose files changed.
 pub fn services(
     paths: &Paths,
     renderer: &Renderer<'_>,
     databases: bool,
     vhosts: &[Vhost],
-) -> Outcome<Vec<SiteFailure>> {
-    let mut failed = Vec::new();
+) -> Outcome<Outcomes> {
+    let mut outcomes = Outcomes::default();
     for service in &renderer.profile().services {
         let changed = service_files(paths, renderer, service)?;
         let mut reload = changed;
         if service.vhosts {
             let outcome = swap_vhosts(paths, renderer, service, vhosts)?;
             reload |= outcome.changed;
-            failed.extend(outcome.failed);
+            outcomes.failed.extend(outcome.failed);
         }
         if service.only_with_databases && !databases {
             continue;
         }
-        if !units::service_runs(&service.unit) {
-            first(service)?;
-            units::start(&[&service.unit])?;
-        } else if reload {
-            units::reload_and_wait(&service.unit)?;
+        match bring_up(service, reload) {
+            Err(failure) if service.only_with_databases => outcomes.no_databases = Some(failure),
+            other => other?,
         }
     }
-    Ok(failed)
+    Ok(outcomes)
+}
+
+fn bring_up(service: &Service, reload: bool) -> Outcome<()> {
+    if !units::service_runs(&service.unit) {
+        first(service)?;
+        units::start(&[&service.unit])
+    } else if reload {
+        units::reload_and_wait(&service.unit)
+    } else {
+        Ok(())
+    }
 }
 
 /// Prepares what the service keeps on the data disk, whole or not at all.
