@@ -77,16 +77,13 @@ async fn log_in(browser: &Browser, site: &str, user: &str, password: &str) -> Re
     use thirtyfour::prelude::*;
     let driver = &browser.driver;
     driver.goto(format!("{site}wp-login.php")).await?;
-    driver
-        .find(By::Id("user_login"))
-        .await?
-        .send_keys(user)
-        .await?;
-    driver
-        .find(By::Id("user_pass"))
-        .await?
-        .send_keys(password)
-        .await?;
+    // The page moves the focus to the name a moment after it has loaded, as WordPress does.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    for (field, text) in [("user_login", user), ("user_pass", password)] {
+        let field = driver.find(By::Id(field)).await?;
+        field.clear().await?;
+        field.send_keys(text).await?;
+    }
     driver.find(By::Id("wp-submit")).await?.click().await?;
     let patience = std::time::Duration::from_secs(120);
     let every = std::time::Duration::from_millis(500);
@@ -96,6 +93,6 @@ async fn log_in(browser: &Browser, site: &str, user: &str, password: &str) -> Re
         .exists()
         .await?;
     let title = driver.title().await?;
-    assert!(title.contains("Dashboard"), "{title}");
+    anyhow::ensure!(title.contains("Dashboard"), "the page is {title}");
     Ok(())
 }
