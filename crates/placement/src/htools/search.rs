@@ -46,7 +46,7 @@ struct Walk<'a> {
 
 /// Trials per instance when nobody says: more for a small cluster, where they cost nothing.
 fn effort(instances: usize) -> usize {
-    (1_000_000 / instances.max(1)).clamp(250, 6000)
+    (1_000_000 / instances.max(1)).clamp(100, 6000)
 }
 
 /// The best end state found, and the MiB that may be copied for it.
