@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::wire::{self, Request};
 use crate::up;
@@ -126,7 +126,13 @@ impl Api {
 
     /// Asks for something and waits until it is done.
     pub fn act(&self, path: &str, patience: Duration) -> Result<Value> {
-        let answer = self.post(path, &json!({}))?;
+        let key = up::secret()?;
+        let headers = [
+            ("If-Match", "*"),
+            ("Idempotency-Key", key.as_str()),
+            ("Content-Type", "application/json"),
+        ];
+        let answer = self.send("POST", path, &headers, b"{}")?;
         self.wait(&answer, patience)
     }
 
@@ -179,6 +185,7 @@ pub fn number(value: &Value, field: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn an_operation_is_found_alone_and_beside_its_subject() {
