@@ -50,7 +50,7 @@ struct StateFlag {
     #[arg(
         long,
         env = "UNDINE_STATE_DIR",
-        default_value = "/var/lib/undine/control"
+        default_value = "/var/lib/undine-control"
     )]
     state_dir: PathBuf,
 }
