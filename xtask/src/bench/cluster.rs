@@ -75,6 +75,7 @@ impl Cluster {
             println!("no cluster runs; one is started");
             up::run(&["--detach".to_owned()])?;
         }
+        wake_supervisor();
         let bytes = fs::read(&path).with_context(|| format!("{} is not there", path.display()))?;
         let summary: Summary = serde_json::from_slice(&bytes)
             .with_context(|| format!("{} cannot be read", path.display()))?;
@@ -87,6 +88,7 @@ impl Cluster {
             .collect::<Result<_>>()?;
         ensure!(!summary.edges.is_empty(), "the cluster has no edge");
         let first = instances.first().context("the cluster has no control")?;
+        wait_for(&instances, Duration::from_secs(30))?;
         let me = first.get("/v1/whoami")?;
         let accelerator = accelerator(&first.all("/v1/nodes")?);
         Ok(Self {
@@ -131,18 +133,29 @@ impl Cluster {
         }
     }
 
-    /// Waits until an instance of control answers for itself.
+    /// Waits until every instance of control answers for itself.
     pub fn wait_for_control(&self, patience: Duration) -> Result<Duration> {
-        let begun = Instant::now();
-        while !self.instances.iter().all(Api::is_up) {
-            ensure!(
-                begun.elapsed() < patience,
-                "control does not come back within {} s",
-                patience.as_secs()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(begun.elapsed())
+        wait_for(&self.instances, patience)
+    }
+}
+
+fn wait_for(instances: &[Api], patience: Duration) -> Result<Duration> {
+    let begun = Instant::now();
+    while !instances.iter().all(Api::is_up) {
+        ensure!(
+            begun.elapsed() < patience,
+            "control does not answer within {} s",
+            patience.as_secs()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(begun.elapsed())
+}
+
+/// A bench that was broken off may have left the supervisor held still.
+fn wake_supervisor() {
+    if let Some(supervisor) = supervise::started("supervisor") {
+        supervisor.signal("CONT");
     }
 }
 

@@ -1,5 +1,8 @@
-//! Visitors: they come to every site of the demo in turn, by every edge, and count what goes wrong.
+//! Visitors: some for every site of the demo, by every edge in turn. Each takes a breath between
+//! two visits, so that quick sites do not end the crowd before slow ones were seen. They count what
+//! goes wrong.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +15,9 @@ use super::cluster::Site;
 use super::stats::{Summary, summary};
 use super::wire;
 
-const AT_ONCE: usize = 4;
+/// Visitors of each site at a time.
+const EACH: usize = 2;
+const BREATH: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What visitors met.
@@ -20,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Visits {
     /// How many there were.
     pub requests: usize,
+    /// How many got the right page, by site.
+    pub well: BTreeMap<String, usize>,
     /// How many did not get the right page.
     pub failed: usize,
     /// What some of these got instead.
@@ -34,6 +41,7 @@ impl Visits {
         json!({
             "requests": self.requests,
             "failed": self.failed,
+            "well_by_site": self.well,
             "troubles": self.troubles,
             "answer_s": self.took.map(Summary::rounded),
         })
@@ -55,39 +63,41 @@ pub fn visit(edge: SocketAddr, site: &Site) -> Result<f64, String> {
     }
 }
 
-/// So many visits, some at a time.
+/// So many visits in all.
 pub fn visits(edges: &[SocketAddr], sites: &[Site], requests: usize) -> Visits {
     let next = AtomicUsize::new(0);
-    let all = Mutex::new((Vec::new(), Vec::new()));
-    let work = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= requests {
-                return;
-            }
-            let edge = edges[(index / sites.len()) % edges.len()];
-            let outcome = visit(edge, &sites[index % sites.len()]);
-            let Ok(mut all) = all.lock() else { return };
+    let all = Mutex::new((Visits::default(), Vec::new()));
+    let work = |site: &Site| loop {
+        let index = next.fetch_add(1, Ordering::Relaxed);
+        if index >= requests {
+            return;
+        }
+        let outcome = visit(edges[index % edges.len()], site);
+        if let Ok(mut all) = all.lock() {
+            let (met, took) = &mut *all;
+            met.requests += 1;
             match outcome {
-                Ok(took) => all.0.push(took),
-                Err(trouble) => all.1.push(trouble),
+                Ok(seconds) => {
+                    took.push(seconds);
+                    *met.well.entry(site.host.clone()).or_default() += 1;
+                }
+                Err(trouble) => {
+                    met.failed += 1;
+                    met.troubles.push(trouble);
+                }
             }
         }
+        thread::sleep(BREATH);
     };
     thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(work);
+        for site in sites.iter().cycle().take(sites.len() * EACH) {
+            scope.spawn(move || work(site));
         }
     });
-    let (took, mut troubles) = all.into_inner().unwrap_or_default();
-    let failed = requests - took.len();
-    troubles.truncate(10);
-    Visits {
-        requests,
-        failed,
-        troubles,
-        took: summary(&took),
-    }
+    let (mut met, took) = all.into_inner().unwrap_or_default();
+    met.troubles.truncate(10);
+    met.took = summary(&took);
+    met
 }
 
 #[cfg(test)]
