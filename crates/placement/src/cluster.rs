@@ -1,4 +1,5 @@
 //! The planner's working copy of a snapshot: ids are indices, every total is kept incrementally.
+//! Long because every total stands beside the step that keeps it.
 //!
 //! All numbers are whole, so a total never depends on the order in which servers came and went.
 

@@ -1,4 +1,5 @@
 //! The judge: checks a plan against the rules without sharing any code with the planner.
+//! Long because it is one list of rules that shares nothing with the planner.
 //!
 //! It carries the plan out on plain maps, wave by wave, everything that arrives in a wave before
 //! anything that leaves, and reports every rule that a moment on the way breaks. A limit that was

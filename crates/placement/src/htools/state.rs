@@ -1,4 +1,5 @@
 //! hbal's cluster score, kept incrementally: a step costs what it changed, not the cluster.
+//! Long because every term of the score stands beside its own increment.
 //!
 //! The score (Ganeti 3.0, `Ganeti.HTools.Cluster.Metrics`) is a weighted sum of population standard
 //! deviations over the on-line nodes and of plain sums; `docs` in the README lists the terms. For

@@ -1,4 +1,5 @@
 //! Ganeti's htools text format (`hbal -t`): reading with exact error positions, and writing.
+//! Long because reader and writer of a section stand together.
 //!
 //! Five sections, one empty line apart, columns divided by `|`: groups, nodes, instances, cluster
 //! tags, instance policies. Format: the manual page htools(1) of Ganeti 3.0.
