@@ -153,6 +153,17 @@ async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
+    // Programs call without a visitor. A visitor whom an edge let through would come with the
+    // edge's certificate: the edges refuse such paths, and so do we.
+    if request.headers().contains_key("x-forwarded-for") {
+        return Refusal::of(
+            404,
+            "not-found",
+            "There is no such page",
+            "This path is for programs of the cluster.",
+        )
+        .into_response();
+    }
     match check(&control, who, identity_of(&request)).await {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),

@@ -85,6 +85,21 @@ async fn every_path_is_open_to_its_roles_and_to_nobody_else() {
                 assert_eq!(status, 403, "{role:?} may not {}", guarded.path);
             }
         }
+        // A visitor behind an edge has none of the edge's rights.
+        for guarded in TABLE {
+            let path = guarded.path.replace("{hash}", &"0".repeat(64));
+            let request = peer.request(guarded.method.clone(), &path).json(&json!({}));
+            let answer = request
+                .header("x-forwarded-for", "192.0.2.7")
+                .send()
+                .await
+                .unwrap();
+            assert_eq!(
+                answer.status().as_u16(),
+                404,
+                "{role:?} for a visitor, {path}"
+            );
+        }
         // The panel and the public API are for edges, and for instances.
         let status = peer
             .request(Method::GET, "/v1/whoami")
