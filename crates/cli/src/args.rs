@@ -432,6 +432,9 @@ pub enum App {
         /// The site (domain or id).
         #[arg(long)]
         site: String,
+        /// A JSON file with answers, `{"password": "…"}`: what others on the machine must not see.
+        #[arg(long)]
+        answers: Option<PathBuf>,
         /// An answer to one of its questions, `name=value`; may be given again.
         #[arg(long)]
         answer: Vec<String>,

@@ -140,24 +140,38 @@ fn wordpress(site: &Demo) -> Result<()> {
         "wordpress http://{}/wp-login.php admin {password}\n",
         site.host
     ))?;
-    let answers = [
-        format!("title={WORDPRESS_TITLE}"),
-        "user=admin".to_owned(),
-        format!("password={password}"),
-        "email=admin@example.com".to_owned(),
-    ];
-    let mut words = vec![
+    let answers = serde_json::json!({
+        "title": WORDPRESS_TITLE,
+        "user": "admin",
+        "password": password,
+        "email": "admin@example.com",
+    });
+    // By a file of root's own: an argument could be read by anybody on the machine.
+    let file = layout::state("wordpress-answers.json");
+    write_private(&file, &answers.to_string())?;
+    let path = file.to_string_lossy();
+    let words = [
         "app",
         "install",
         "wordpress",
         "--site",
         &site.host,
+        "--answers",
+        &path,
         "--wait",
     ];
-    for answer in &answers {
-        words.extend(["--answer", answer]);
-    }
-    undine(&words).map(drop)
+    let installed = undine(&words).map(drop);
+    fs::remove_file(&file)?;
+    installed
+}
+
+fn write_private(path: &std::path::Path, text: &str) -> Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.create(true).write(true).truncate(true).mode(0o600);
+    options
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("{} could not be written", path.display()))
 }
 
 /// Adds a line to the file with the credentials; only root reads it.

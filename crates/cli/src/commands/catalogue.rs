@@ -36,10 +36,15 @@ pub async fn app(context: &Context, command: App) -> Result<()> {
         App::Install {
             app,
             site,
+            answers: given,
             answer,
             waiting,
         } => {
-            let mut answers = BTreeMap::new();
+            let mut answers: BTreeMap<String, String> = match given {
+                Some(path) => serde_json::from_value(super::file(&path)?)
+                    .with_context(|| format!("{} does not map names to texts", path.display()))?,
+                None => BTreeMap::new(),
+            };
             for pair in &answer {
                 let (name, value) = pair
                     .split_once('=')
