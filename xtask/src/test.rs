@@ -133,17 +133,14 @@ fn vm() -> Result<()> {
 
 fn bring_up_and_test() -> Result<()> {
     down::run(&[])?;
-    up::run(&["--detach".to_owned()])?;
+    // What was begun stays until its logs have been shown.
+    up::run(&["--detach", "--keep-failed"].map(str::to_owned))?;
     // The install guide is walked with real packages; the image's would be big and adds nothing.
     package::run(&["--debug", "--no-image"].map(str::to_owned))?;
-    cargo(&[
-        "nextest",
-        "run",
-        "--package",
-        "undine-e2e",
-        "--test-threads",
-        "1",
-    ])
+    // One after the other on the one cluster. A second try is told as FLAKY, never silently:
+    // under emulation a busy machine can be slower than any patience.
+    let words = "nextest run --package undine-e2e --test-threads 1 --retries 1";
+    cargo(&words.split(' ').collect::<Vec<_>>())
 }
 
 /// The last words of every program, for whoever reads the failure.
