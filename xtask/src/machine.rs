@@ -286,5 +286,7 @@ pub fn memory_mib() -> u64 {
 
 /// Runs cargo with its progress on the terminal.
 pub fn cargo(arguments: &[&str]) -> Result<()> {
-    run(&mut command(env!("CARGO"), arguments))
+    // The cargo that runs us, where one does: it knows its toolchain.
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    run(&mut command(&cargo, arguments))
 }
