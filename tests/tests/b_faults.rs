@@ -16,6 +16,30 @@ fn kill(pid: u32) {
     );
 }
 
+/// The supervisor, held: what is killed stays dead until this is dropped. Otherwise it would be
+/// back within the first few requests, and the rest would prove nothing.
+struct Held(u32);
+
+impl Held {
+    fn supervisor(summary: &Summary) -> Self {
+        let held = Self(summary.pid("supervisor").expect("it runs"));
+        held.signal("STOP");
+        held
+    }
+
+    fn signal(&self, signal: &str) {
+        let _ = Command::new("kill")
+            .args(["-s", signal, &self.0.to_string()])
+            .status();
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.signal("CONT");
+    }
+}
+
 /// `count` requests of a site, as fast as they are answered; how many failed.
 async fn failures(summary: &Summary, label: &str, count: usize) -> Result<usize> {
     let site = summary.site(label)?;
@@ -58,10 +82,14 @@ fn machines() -> Vec<u32> {
 #[tokio::test]
 async fn sites_go_on_while_every_control_instance_is_dead() -> Result<()> {
     let summary = Summary::read()?;
+    let held = Held::supervisor(&summary);
     for index in 1..=summary.control.len() {
         kill(summary.pid(&format!("control-{index}")).expect("it runs"));
     }
     assert_eq!(failures(&summary, "landing", 500).await?, 0);
+    let asked = Undine::provider(&summary).list(&["node", "list"]);
+    assert!(asked.is_err(), "control was dead all the while");
+    drop(held);
     control_answers(&summary).await
 }
 
@@ -70,6 +98,7 @@ async fn servers_never_notice_that_their_agents_die() -> Result<()> {
     let summary = Summary::read()?;
     let before = machines();
     ensure!(before.len() >= 3, "three servers run");
+    let held = Held::supervisor(&summary);
     for node in &summary.nodes {
         kill(
             summary
@@ -78,6 +107,9 @@ async fn servers_never_notice_that_their_agents_die() -> Result<()> {
         );
     }
     assert_eq!(failures(&summary, "landing", 100).await?, 0);
+    // While they come back, too: an agent that has just started must not call its servers absent.
+    drop(held);
+    assert_eq!(failures(&summary, "landing", 1000).await?, 0);
     control_answers(&summary).await?;
     let undine = Undine::provider(&summary);
     eventually(Duration::from_secs(60), || async {
@@ -99,8 +131,10 @@ async fn servers_never_notice_that_their_agents_die() -> Result<()> {
 async fn one_edge_is_enough() -> Result<()> {
     let summary = Summary::read()?;
     ensure!(summary.edges.len() >= 2, "two edges are up");
+    let held = Held::supervisor(&summary);
     kill(summary.pid("edge-2").expect("it runs"));
     assert_eq!(failures(&summary, "landing", 50).await?, 0);
+    drop(held);
     let other = summary.edges[1].address.clone();
     let landing = summary.site("landing")?;
     eventually(Duration::from_secs(30), || async {
