@@ -11,17 +11,27 @@
 //! | `GET /node/v1/servers/{server}` | → [`ServerStatus`] |
 //! | `DELETE /node/v1/servers/{server}?epoch=N` | → nothing (forgotten, or was not there; its replica stays) |
 //! | `POST /node/v1/servers/{server}/stop` | [`StopSpec`] → [`ServerStatus`] |
+//! | `PUT /node/v1/servers/{server}/slots` | [`SlotsSpec`] → [`ServerStatus`] (failed replicas leave) |
+//! | `PUT /node/v1/servers/{server}/joins/{replica}` | [`JoinSpec`] → [`JoinStatus`] (starts or tells) |
+//! | `DELETE /node/v1/servers/{server}/joins/{replica}?epoch=N` | → nothing (cancelled, or was not there) |
 //! | `POST /node/v1/servers/{server}/guest` | [`GuestCall`] → [`crate::guest::Answer`] |
 //! | `POST /node/v1/servers/{server}/releases?epoch=N` | archive; [`crate::guest::Upload`] as JSON in the header [`UPLOAD_HEADER`] → [`crate::guest::Answer`] |
 //!
 //! Errors are [`crate::Problem`]s.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
-use undine_model::{Bytes, MilliCpu, NodeId, ReplicaId, ServerId};
+use undine_model::{Bytes, MilliCpu, NodeId, ServerId};
 
 use crate::guest;
+
+mod disk;
+
+pub use disk::{
+    JoinMethod, JoinSpec, JoinState, JoinStatus, ReplicaKey, ReplicaSpec, ReplicaState,
+    ReplicaStatus, ReplicaTarget, SlotState, SlotStatus, SlotsSpec,
+};
 
 /// The header that describes an uploaded archive.
 pub const UPLOAD_HEADER: &str = "undine-upload";
@@ -138,62 +148,6 @@ pub struct ImageStatus {
     pub error: Option<String>,
 }
 
-/// A replica to hold.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ReplicaSpec {
-    /// Its id.
-    pub replica: ReplicaId,
-    /// The owner's epoch; a lower one than was ever seen here is refused.
-    pub epoch: u64,
-    /// Size of the disk.
-    pub size: Bytes,
-    /// Make it when it is not there; otherwise a missing file is `lost`.
-    pub create: bool,
-    /// Open it although its daemon ended by itself and it may lack writes: only for the last copy
-    /// there is. A rising epoch opens it as well: then control has decided.
-    #[serde(default)]
-    pub accept_stale: bool,
-    /// Another node's server writes to it: its daemon listens on the node's address instead of a
-    /// local socket.
-    #[serde(default)]
-    pub remote: bool,
-}
-
-/// How a replica stands.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ReplicaStatus {
-    /// Of this server.
-    pub server: ServerId,
-    /// Its id.
-    pub replica: ReplicaId,
-    /// The highest epoch seen.
-    pub epoch: u64,
-    /// How it stands.
-    pub state: ReplicaState,
-    /// The name that its daemon exports now; it changes with every start of the daemon.
-    pub export: Option<String>,
-    /// Where other nodes reach the export.
-    pub address: Option<SocketAddr>,
-    /// Size of the disk.
-    pub size: Bytes,
-    /// Bytes that it takes up.
-    pub used: Bytes,
-}
-
-/// How a replica stands on its node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReplicaState {
-    /// Open: a daemon exports it.
-    Open,
-    /// Closed properly.
-    Closed,
-    /// Its daemon ended by itself: what it holds may lack writes.
-    Stale,
-    /// Its file is gone.
-    Lost,
-}
-
 /// A server to run.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct StartSpec {
@@ -222,6 +176,10 @@ pub struct StartSpec {
     pub machine_id: String,
     /// Its replicas, this node's first.
     pub replicas: Vec<ReplicaTarget>,
+    /// Slots of its disk: as many replicas must have a write before the guest is told. Those
+    /// beyond `replicas` get placeholders; 0 means one for each of `replicas`.
+    #[serde(default)]
+    pub slots: u32,
     /// Nothing was ever written: the guest may make the file system.
     pub blank: bool,
     /// What it must run.
@@ -259,19 +217,6 @@ pub struct ServerNetwork {
     pub resolvers: Vec<IpAddr>,
     /// May it send mail directly (TCP port 25)?
     pub smtp: bool,
-}
-
-/// A replica that a server writes to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ReplicaTarget {
-    /// On this node.
-    pub node: NodeId,
-    /// Its id.
-    pub replica: ReplicaId,
-    /// The export's name, with epoch and incarnation.
-    pub export: String,
-    /// Where to reach it; none on the owner itself.
-    pub address: Option<SocketAddr>,
 }
 
 /// How to stop a server.
@@ -313,6 +258,9 @@ pub struct ServerStatus {
     /// What came of the manifest that it started with.
     #[serde(default)]
     pub applied: Option<guest::Applied>,
+    /// Its disk's slots.
+    #[serde(default)]
+    pub slots: Vec<SlotStatus>,
 }
 
 /// How far a server is on its node.

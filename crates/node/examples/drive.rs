@@ -176,6 +176,8 @@ async fn start(dir: &Path, wish: &Wish) -> anyhow::Result<()> {
         create: true,
         accept_stale: true,
         remote: false,
+        resync: false,
+        tls: false,
     };
     let path = format!("/node/v1/replicas/{server}");
     let replica: ReplicaStatus = client.call(Method::PUT, &path, Some(&spec), SOON).await?;
@@ -237,7 +239,9 @@ fn start_spec(
             replica: replica.replica,
             export: replica.export.clone().context("the replica is not open")?,
             address: None,
+            key: None,
         }],
+        slots: 1,
         blank: true,
         manifest: Manifest {
             format: 1,

@@ -253,6 +253,7 @@ fn held(server: ServerId, epoch: u64) -> ReplicaStatus {
         state: ReplicaState::Closed,
         export: None,
         address: None,
+        key: None,
         size: Bytes::gib(1),
         used: Bytes(0),
     }

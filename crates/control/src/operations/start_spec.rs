@@ -75,6 +75,8 @@ pub(super) async fn open_replica(
         // The only copy there is: what it holds is what the server has.
         accept_stale: server.replica_count <= 1,
         remote: false,
+        resync: false,
+        tls: false,
     };
     Ok(client.replica(server.id, &spec).await?)
 }
@@ -120,7 +122,9 @@ pub(super) async fn start_spec(
             replica: replica.id,
             export,
             address: None,
+            key: None,
         }],
+        slots: 1,
         blank: server.blank,
         manifest,
     })

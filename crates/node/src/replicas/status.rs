@@ -64,6 +64,7 @@ impl Replicas {
                 NbdAddress::Inet(address) => Some(address),
                 NbdAddress::Unix(_) => None,
             }),
+            key: None,
             size: record.size,
             used: Bytes(image.map_or(0, |meta| meta.blocks() * 512)),
         }
@@ -79,6 +80,7 @@ pub(super) fn lost(server: ServerId, spec: &ReplicaSpec) -> ReplicaStatus {
         state: ReplicaState::Lost,
         export: None,
         address: None,
+        key: None,
         size: spec.size,
         used: Bytes(0),
     }

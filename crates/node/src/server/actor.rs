@@ -93,6 +93,7 @@ fn absent(server: ServerId) -> ServerStatus {
         start: None,
         health: None,
         applied: None,
+        slots: Vec::new(),
     }
 }
 

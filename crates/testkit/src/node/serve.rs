@@ -114,6 +114,7 @@ async fn replica(
         },
         export: (!lost).then(|| format!("{server}-e{}-1", spec.epoch)),
         address: None,
+        key: None,
         size: spec.size,
         used: Bytes(0),
     }))
@@ -151,6 +152,7 @@ pub(super) fn status(id: ServerId, server: &FakeServer) -> ServerStatus {
             version: server.guest.version,
             failed: Vec::new(),
         }),
+        slots: Vec::new(),
     }
 }
 
