@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use undine_model::{Bytes, NodeId, ServerId, SiteId, Slug};
 
+use crate::guard::{Owned, Peer};
 use crate::node::{Inventory, NodeStatus};
 
 /// What a program of the cluster is, as its certificate says: `undine://role/id`.
@@ -160,6 +161,12 @@ pub struct LeaseRequest {
     pub number: u64,
     /// The number of the last answer that arrived: only a confirmed round trip is life.
     pub last_answered: u64,
+    /// Say what the node owns: before a server that was paused goes on, its ownership is confirmed.
+    #[serde(default)]
+    pub confirm: bool,
+    /// The servers that the guard has paused and not continued: they count as down.
+    #[serde(default)]
+    pub paused: Vec<ServerId>,
 }
 
 /// The renewal counts.
@@ -169,6 +176,13 @@ pub struct LeaseAnswer {
     pub number: u64,
     /// How long the lease lasts from the sending of the request, milliseconds.
     pub lease_ms: u64,
+    /// What the node owns in the store, read after the request had come; none when it was not
+    /// asked for, or cannot be told for certain.
+    #[serde(default)]
+    pub owns: Option<Vec<Owned>>,
+    /// Other nodes, at most [`crate::guard::MOST_PEERS`]: the guard's witnesses.
+    #[serde(default)]
+    pub peers: Vec<Peer>,
 }
 
 /// What a node tells control every ten seconds, and at once when something changed.

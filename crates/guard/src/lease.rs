@@ -60,6 +60,8 @@ impl Lease {
         LeaseRequest {
             number: self.number,
             last_answered: self.last_answered,
+            confirm: false,
+            paused: Vec::new(),
         }
     }
 
@@ -115,6 +117,8 @@ mod tests {
         LeaseAnswer {
             number,
             lease_ms: 2_000,
+            owns: None,
+            peers: Vec::new(),
         }
     }
 

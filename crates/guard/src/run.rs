@@ -248,6 +248,8 @@ mod tests {
         lease.answered(&LeaseAnswer {
             number: 1,
             lease_ms: 2_000,
+            owns: None,
+            peers: Vec::new(),
         });
         for now in [1_500, 4_000] {
             let status = status(&lease, now);
@@ -266,6 +268,8 @@ mod tests {
         lease.answered(&LeaseAnswer {
             number: 1,
             lease_ms: 2_000,
+            owns: None,
+            peers: Vec::new(),
         });
         let text = figures(&status(&lease, 750));
         assert!(text.contains("lease_held 1\n") && text.contains("left_seconds 1.250\n"));

@@ -302,6 +302,8 @@ async fn lease(Json(request): Json<LeaseRequest>) -> Json<LeaseAnswer> {
     Json(LeaseAnswer {
         number: request.number,
         lease_ms: 2000,
+        owns: None,
+        peers: Vec::new(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! This instance says that it lives, and writes down the leases that it has renewed.
 
 use undine_model::lifecycle::OperationState;
-use undine_store::{Db, OperationFilter, StoreError};
+use undine_store::{Db, NodeFilter, OperationFilter, StoreError};
 
 use crate::clock::now_ms;
 use crate::control::{Control, PROGRAM};
@@ -54,7 +54,9 @@ pub async fn announce(control: &Control) -> Result<()> {
     Ok(())
 }
 
-/// Writes down renewals.
+/// Writes down renewals, and looks which nodes the guards are to be told of.
 pub(super) async fn leases(control: &Control) -> Result<()> {
+    let nodes = control.store.nodes().all(&NodeFilter::default()).await?;
+    control.leases.know(&nodes);
     Ok(control.leases.write(&control.store).await?)
 }

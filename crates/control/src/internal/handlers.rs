@@ -65,6 +65,8 @@ pub(super) async fn lease(
     Ok(Json(LeaseAnswer {
         number: wish.number,
         lease_ms: LEASE_MS,
+        owns: None,
+        peers: control.leases.peers_of(node),
     }))
 }
 

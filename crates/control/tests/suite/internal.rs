@@ -207,6 +207,8 @@ async fn a_guard_renews_its_lease_and_everybody_their_certificate() {
     let wish = LeaseRequest {
         number: 7,
         last_answered: 6,
+        confirm: false,
+        paused: Vec::new(),
     };
     let path = "/internal/v1/lease";
     let answer: LeaseAnswer = guard
