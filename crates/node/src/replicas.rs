@@ -6,33 +6,33 @@
 //! replicas/<server>/disk.qcow2     the disk, its daemon's user's
 //! ```
 //!
+//! A replica that is the target of a resync is `syncing` until control opens it without that wish.
 //! A daemon that ended while `daemon.json` says `open` may have lost writes: the replica is stale
 //! until control raises the epoch, resyncs it or accepts it as the last copy. Daemons outlive the
 //! agent; only creation makes files, so a missing one is lost and never an empty disk.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use undine_api::Problem;
-use undine_api::node::{ReplicaSpec, ReplicaStatus};
 use undine_model::{Bytes, ReplicaId, ServerId};
 use undine_qemu::files::{Owner, RunDir};
-use undine_qemu::process::Program;
+use undine_qemu::psk::{self, Psk};
 use undine_qemu::sidecar::{self, SidecarFile};
-use undine_qemu::storage::{DaemonConfig, ExportName, NbdAddress, StorageDaemon, create_image};
+use undine_qemu::storage::{ExportName, NbdAddress, StorageDaemon};
+use undine_qemu::vm::NbdChild;
 
+mod opening;
 mod refusal;
 mod status;
 
-use refusal::{sidecar_problem, storage};
-use status::lost;
+use refusal::storage;
 
-use crate::cgroup::{Cgroup, Limits};
+use crate::cgroup::Cgroup;
 use crate::files;
 use crate::problems;
 use crate::report::Changed;
@@ -73,6 +73,7 @@ struct Open {
     daemon: StorageDaemon,
     export: ExportName,
     listen: NbdAddress,
+    key: Option<Psk>,
 }
 
 /// What lies beside the sidecar.
@@ -84,8 +85,6 @@ struct Record {
     open: bool,
     listen: Option<NbdAddress>,
 }
-
-const TASKS: u32 = 64;
 
 impl Replicas {
     /// The replicas in the state folder, with the daemons that still run.
@@ -117,7 +116,7 @@ impl Replicas {
         let daemon = StorageDaemon::adopt(&self.daemon_dir(server))
             .await
             .map_err(storage)?;
-        match (daemon, record.open, record.listen) {
+        match (daemon, record.open, record.listen.clone()) {
             (Some(daemon), _, Some(listen)) => {
                 let exports = daemon.exports().await.map_err(storage)?;
                 match exports.into_iter().max_by_key(ExportName::epoch) {
@@ -128,10 +127,19 @@ impl Replicas {
                             daemon,
                             export,
                             listen,
+                            key: psk::read(&self.daemon_dir(server).psk()),
                         });
                     }
                     // The agent died before it opened an epoch: nobody wrote anything.
-                    None => daemon.stop().await.map_err(storage)?,
+                    None => {
+                        daemon.stop().await.map_err(storage)?;
+                        let closed = Record {
+                            open: false,
+                            listen: None,
+                            ..record
+                        };
+                        self.keep(server, &closed)?;
+                    }
                 }
             }
             (None, true, _) => self.went_stale(server).await,
@@ -140,160 +148,11 @@ impl Replicas {
         Ok(())
     }
 
-    /// Creates or opens a replica, or tells how it stands.
-    ///
-    /// # Errors
-    /// The epoch is over, or the disk says no.
-    pub async fn put(
-        self: &Arc<Self>,
-        server: ServerId,
-        spec: &ReplicaSpec,
-    ) -> Result<ReplicaStatus, Problem> {
-        let slot = self.slot(server);
-        let mut slot = slot.lock().await;
-        let record = match self.record(server)? {
-            Some(record) => self.known(record, spec)?,
-            None if spec.create => self.create(server, spec).await?,
-            None => return Ok(lost(server, spec)),
-        };
-        let worth = self.sidecar(server).read().await.map_err(sidecar_problem)?;
-        if spec.epoch < worth.epoch {
-            return Err(problems::stale_epoch(spec.epoch, worth.epoch));
-        }
-        if let Some(open) = &mut slot.open {
-            if open.export.epoch() == spec.epoch {
-                return Ok(self.status_of(server, &record, &slot));
-            }
-            let incarnation = open.export.incarnation().to_owned();
-            let export = export_name(server, spec.epoch, &incarnation)?;
-            self.open_epoch(server, &open.daemon, &export).await?;
-            open.export = export;
-            return Ok(self.status_of(server, &record, &slot));
-        }
-        let stale = worth.state != sidecar::ReplicaState::InSync;
-        if stale && spec.epoch == worth.epoch && !spec.accept_stale {
-            return Ok(self.status_of(server, &record, &slot));
-        }
-        let record = self.start(server, spec, record, &mut slot).await?;
-        self.ground.changed.tell();
-        Ok(self.status_of(server, &record, &slot))
-    }
-
-    fn known(&self, record: Record, spec: &ReplicaSpec) -> Result<Record, Problem> {
-        if record.replica == spec.replica {
-            return Ok(record);
-        }
-        Err(Problem::new(
-            409,
-            "other-replica",
-            "Another replica of this server is here",
-            format!(
-                "this node holds the replica {} of that server",
-                record.replica
-            ),
-        ))
-    }
-
-    async fn create(&self, server: ServerId, spec: &ReplicaSpec) -> Result<Record, Problem> {
-        let folder = replica_folder(&self.ground.state_dir, server);
-        files::make_folder(&folder).map_err(problems::files)?;
-        // The daemon's user passes through, and sees only its own file.
-        let _ = std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o711));
-        let owner = self.owner(server)?;
-        create_image(
-            Path::new("qemu-img"),
-            &self.image(server),
-            spec.size.0,
-            Some(owner),
-        )
-        .await
-        .map_err(storage)?;
-        // No other server's processes may read it, even if they know its name.
-        std::fs::set_permissions(self.image(server), std::fs::Permissions::from_mode(0o600))
-            .map_err(|error| storage(error.into()))?;
-        let replica = spec.replica.uuid();
-        self.sidecar(server)
-            .create(replica, spec.epoch, sidecar::ReplicaState::InSync)
-            .await
-            .map_err(sidecar_problem)?;
-        let record = Record {
-            replica: spec.replica,
-            size: spec.size,
-            open: false,
-            listen: None,
-        };
-        self.keep(server, &record)?;
-        tracing::info!(%server, replica = %spec.replica, size = %spec.size, "replica made");
-        Ok(record)
-    }
-
-    async fn start(
-        self: &Arc<Self>,
-        server: ServerId,
-        spec: &ReplicaSpec,
-        mut record: Record,
-        slot: &mut Slot,
-    ) -> Result<Record, Problem> {
-        let owner = self.owner(server)?;
-        let listen = self.listen(server, spec.remote, owner)?;
-        record.open = true;
-        record.listen = Some(listen.clone());
-        self.keep(server, &record)?;
-        let group = self.cgroup(server);
-        group
-            .make(Limits {
-                cpu: None,
-                reserved: None,
-                memory: None,
-                tasks: TASKS,
-            })
-            .map_err(problems::cgroup)?;
-        let config = DaemonConfig {
-            program: Program {
-                owner: Some(owner),
-                ..Program::new("qemu-storage-daemon")
-            },
-            run_dir: self.daemon_dir(server),
-            image: self.image(server),
-            listen: listen.clone(),
-        };
-        let daemon = StorageDaemon::start(&config).await.map_err(storage)?;
-        group
-            .add(daemon.process().id().pid)
-            .map_err(problems::cgroup)?;
-        let export = export_name(server, spec.epoch, &hex::encode(rand::random::<[u8; 6]>()))?;
-        self.open_epoch(server, &daemon, &export).await?;
-        self.watch(server, &daemon);
-        tracing::info!(%server, %export, "replica opened");
-        slot.open = Some(Open {
-            daemon,
-            export,
-            listen,
-        });
-        Ok(record)
-    }
-
-    async fn open_epoch(
-        &self,
-        server: ServerId,
-        daemon: &StorageDaemon,
-        export: &ExportName,
-    ) -> Result<(), Problem> {
-        daemon
-            .open_epoch(&self.sidecar(server), export, sidecar::ReplicaState::InSync)
-            .await
-            .map_err(storage)
-    }
-
-    /// Where the local export of this name is.
+    /// The local export of this name, as the server's VM reaches it.
     ///
     /// # Errors
     /// The replica is not open under this name.
-    pub async fn export(
-        &self,
-        server: ServerId,
-        export: &str,
-    ) -> Result<(NbdAddress, ExportName), Problem> {
+    pub async fn export(&self, server: ServerId, export: &str) -> Result<NbdChild, Problem> {
         let slot = self.slot(server);
         let slot = slot.lock().await;
         let open = slot
@@ -309,7 +168,11 @@ impl Replicas {
             )
             .remedy("open the replica again and start the server with the name that it answers")
         })?;
-        Ok((open.listen.clone(), open.export.clone()))
+        Ok(NbdChild {
+            address: open.listen.clone(),
+            export: open.export.clone(),
+            key: open.key.clone(),
+        })
     }
 
     /// Closes a replica properly: its daemon ends in order.
@@ -401,21 +264,6 @@ impl Replicas {
             tracing::error!(%server, %error, "a replica could not be marked stale");
         }
         self.ground.changed.tell();
-    }
-
-    fn listen(&self, server: ServerId, remote: bool, owner: Owner) -> Result<NbdAddress, Problem> {
-        if remote {
-            let index = owner.uid.saturating_sub(self.ground.uids.first());
-            let port = u32::from(self.ground.first_port) + index;
-            let port = u16::try_from(port).map_err(|_| {
-                problems::internal("no port is left for another replica".to_owned())
-            })?;
-            return Ok(NbdAddress::Inet(SocketAddr::new(
-                self.ground.address.ip(),
-                port,
-            )));
-        }
-        Ok(NbdAddress::Unix(self.daemon_dir(server).nbd()))
     }
 
     fn daemon_dir(&self, server: ServerId) -> RunDir {

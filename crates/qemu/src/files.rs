@@ -75,6 +75,23 @@ impl RunDir {
         self.0.join("nbd.sock")
     }
 
+    /// The folder of a key, for as long as somebody must read it.
+    pub fn psk(&self) -> PathBuf {
+        self.0.join("psk")
+    }
+
+    /// Whom [`prepare`](Self::prepare) gave the folder to; `None` when it is our own.
+    pub(crate) fn owner(&self) -> io::Result<Option<Owner>> {
+        use std::os::unix::fs::MetadataExt;
+        let meta = fs::metadata(&self.0)?;
+        let owner = Owner {
+            uid: meta.uid(),
+            gid: meta.gid(),
+        };
+        let own = owner.uid == rustix::process::geteuid().as_raw();
+        Ok((!own).then_some(owner))
+    }
+
     /// What the guest writes to its serial console.
     pub fn console(&self) -> PathBuf {
         self.0.join("console.log")

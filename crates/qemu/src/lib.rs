@@ -8,9 +8,13 @@
 pub mod accel;
 pub mod command;
 pub mod console;
+pub mod copy;
 pub mod files;
+pub mod nbd;
 pub mod process;
+pub mod psk;
 pub mod qmp;
+pub mod relay;
 pub mod sidecar;
 pub mod storage;
 pub mod template;

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod guest;
+mod slots;
 
+use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
@@ -14,6 +16,7 @@ use tokio::time::{Instant, timeout};
 use undine_qemu::command::{Accel, Begin, Boot, DEFAULT_MACHINE, Shape, VmConfig};
 use undine_qemu::files::{Owner, RunDir};
 use undine_qemu::process::Program;
+use undine_qemu::psk::{self, Psk};
 use undine_qemu::sidecar::{ReplicaState, SidecarFile};
 use undine_qemu::storage::{DaemonConfig, ExportName, NbdAddress, StorageDaemon, create_image};
 use undine_qemu::template::{TemplateError, TemplateKey, TemplateStore};
@@ -74,13 +77,28 @@ impl Host {
     }
 
     async fn replica(&self, name: &str) -> Replica {
+        let run_dir = RunDir::new(self.dir.path().join(name));
+        self.replica_at(name, NbdAddress::Unix(run_dir.nbd()), None)
+            .await
+    }
+
+    /// A replica whose daemon listens on the network, encrypted by this key.
+    async fn remote(&self, name: &str, address: SocketAddr, key: Option<&Psk>) -> Replica {
+        self.replica_at(name, NbdAddress::Inet(address), key).await
+    }
+
+    async fn replica_at(&self, name: &str, address: NbdAddress, key: Option<&Psk>) -> Replica {
         let program = self.program("qemu-storage-daemon", 64_101);
         let image = self.dir.path().join(format!("{name}.qcow2"));
         create_image(Path::new("qemu-img"), &image, 64 * MIB, program.owner)
             .await
             .unwrap();
         let run_dir = RunDir::new(self.dir.path().join(name));
-        let address = NbdAddress::Unix(run_dir.nbd());
+        let psk = key.map(|key| {
+            let folder = self.dir.path().join(format!("{name}-psk"));
+            psk::write(&folder, key, program.owner).unwrap();
+            folder
+        });
         let sidecar = SidecarFile::new(self.dir.path().join(format!("{name}.json")));
         sidecar
             .create(Uuid::from_u128(1), 1, ReplicaState::InSync)
@@ -91,6 +109,7 @@ impl Host {
             run_dir,
             image,
             listen: address.clone(),
+            psk,
         };
         let daemon = StorageDaemon::start(&config).await.unwrap();
         let mut replica = Replica {
@@ -98,6 +117,7 @@ impl Host {
             config,
             sidecar,
             address,
+            key: key.cloned(),
         };
         replica.open(1, "a").await;
         replica
@@ -109,6 +129,7 @@ struct Replica {
     config: DaemonConfig,
     sidecar: SidecarFile,
     address: NbdAddress,
+    key: Option<Psk>,
 }
 
 impl Replica {
@@ -125,6 +146,7 @@ impl Replica {
         NbdChild {
             address: self.address.clone(),
             export,
+            key: self.key.clone(),
         }
     }
 }
@@ -191,9 +213,7 @@ async fn a_server_starts_cold_is_adopted_keeps_its_data_and_is_fenced() {
     let mut agent = ready(&vm).await;
     assert_eq!(agent.ask("disks").await, "undine-root");
 
-    let disk = DataDisk {
-        replicas: vec![replica.child().await],
-    };
+    let disk = DataDisk::full(vec![replica.child().await]);
     assert_eq!(vm.attach_data(&disk).await.unwrap(), Plugged::Now);
     assert_eq!(vm.attach_data(&disk).await.unwrap(), Plugged::Before);
     agent.ask_until("disks", "undine-data").await;
@@ -225,9 +245,7 @@ async fn a_server_starts_cold_is_adopted_keeps_its_data_and_is_fenced() {
     vm.cont().await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(vm.state().await.unwrap(), RunState::IoError);
-    let other = DataDisk {
-        replicas: vec![replica.child().await],
-    };
+    let other = DataDisk::full(vec![replica.child().await]);
     let replaced = vm.attach_data(&other).await;
     assert!(matches!(replaced, Err(VmError::OtherPlugged { .. })));
     vm.shut_down(Duration::from_secs(1)).await.unwrap();
@@ -272,9 +290,7 @@ async fn a_template_restores_in_a_fraction_of_a_cold_start_and_takes_a_disk() {
     let warm = started.elapsed();
     println!("cold {cold:?}, from the template {warm:?}");
     assert!(warm < cold);
-    let disk = DataDisk {
-        replicas: vec![first.child().await, second.child().await],
-    };
+    let disk = DataDisk::full(vec![first.child().await, second.child().await]);
     vm.attach_data(&disk).await.unwrap();
     agent.ask_until("disks", "undine-data").await;
     assert_eq!(agent.ask("write two").await, "written");

@@ -83,9 +83,10 @@ pub enum ReplicaState {
 pub struct ReplicaKey(String);
 
 impl ReplicaKey {
-    /// A key of these random bytes.
-    pub fn new(random: &[u8; 32]) -> Self {
-        Self(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    /// A key of 64 hexadecimal digits; none of anything else.
+    pub fn read(digits: &str) -> Option<Self> {
+        let good = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        good.then(|| Self(digits.to_owned()))
     }
 
     /// The digits, for the file that QEMU reads.
@@ -216,7 +217,8 @@ mod tests {
 
     #[test]
     fn a_key_is_plain_on_the_wire_and_hidden_everywhere_else() {
-        let key = ReplicaKey::new(&[0x0f; 32]);
+        let key = ReplicaKey::read(&"0f".repeat(32)).unwrap();
+        assert!(ReplicaKey::read("0f").is_none());
         let text = serde_json::to_string(&key).unwrap();
         assert_eq!(text, format!("\"{}\"", "0f".repeat(32)));
         assert_eq!(serde_json::from_str::<ReplicaKey>(&text).unwrap(), key);

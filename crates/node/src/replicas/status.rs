@@ -49,8 +49,13 @@ impl Replicas {
         let worth = sidecar_now(&self.sidecar(server));
         let state = match (&slot.open, &image, &worth) {
             (_, Err(_), _) | (_, _, None) => ReplicaState::Lost,
+            (Some(_), _, Some((_, sidecar::ReplicaState::Syncing))) => ReplicaState::Syncing,
             (Some(_), ..) => ReplicaState::Open,
-            (None, _, Some((_, stale))) if *stale || record.open => ReplicaState::Stale,
+            (None, _, Some((_, worth)))
+                if *worth != sidecar::ReplicaState::InSync || record.open =>
+            {
+                ReplicaState::Stale
+            }
             _ => ReplicaState::Closed,
         };
         let open = slot.open.as_ref();
@@ -86,13 +91,13 @@ pub(super) fn lost(server: ServerId, spec: &ReplicaSpec) -> ReplicaStatus {
     }
 }
 
-/// Epoch and staleness, read in place: statuses are asked for often and the file is tiny.
-fn sidecar_now(file: &SidecarFile) -> Option<(u64, bool)> {
+/// Epoch and worth, read in place: statuses are asked for often and the file is tiny.
+fn sidecar_now(file: &SidecarFile) -> Option<(u64, sidecar::ReplicaState)> {
     #[derive(Deserialize)]
     struct Worth {
         epoch: u64,
         state: sidecar::ReplicaState,
     }
     let worth: Worth = files::read_json(file.path()).ok().flatten()?;
-    Some((worth.epoch, worth.state != sidecar::ReplicaState::InSync))
+    Some((worth.epoch, worth.state))
 }

@@ -15,12 +15,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use undine_api::guest::{Answer, Applied, Ask, AttachData, Health};
-use undine_api::node::{StartReport, StartSpec};
+use undine_api::node::{ReplicaTarget, StartReport, StartSpec};
 use undine_model::{Bytes, MilliCpu, ServerId};
 use undine_qemu::accel::Accel;
 use undine_qemu::command::{Begin, Boot, Shape, VmConfig};
 use undine_qemu::files::{Owner, RunDir};
 use undine_qemu::process::Program;
+use undine_qemu::psk::Psk;
 use undine_qemu::storage::NbdAddress;
 use undine_qemu::template::TemplateKey;
 use undine_qemu::vm::{DataDisk, NbdChild, Nic, Vm};
@@ -276,23 +277,10 @@ impl<T: Fn(Progress)> Start<'_, T> {
         }
         let mut replicas = Vec::with_capacity(self.spec.replicas.len());
         for target in &self.spec.replicas {
-            replicas.push(match target.address {
-                Some(address) if target.node != self.ground.node => NbdChild {
-                    address: NbdAddress::Inet(address),
-                    export: target.export.parse().map_err(|error| chain(&error))?,
-                },
-                _ => {
-                    let local = self
-                        .ground
-                        .replicas
-                        .export(self.server, &target.export)
-                        .await;
-                    let (address, export) = local.map_err(|problem| problem.detail)?;
-                    NbdChild { address, export }
-                }
-            });
+            replicas.push(child(self.ground, self.server, target).await?);
         }
-        vm.attach_data(&DataDisk { replicas })
+        let slots = (self.spec.slots as usize).max(replicas.len());
+        vm.attach_data(&DataDisk { replicas, slots })
             .await
             .map(drop)
             .map_err(|error| chain(&error))
@@ -360,6 +348,30 @@ impl<T: Fn(Progress)> Start<'_, T> {
 struct Clock {
     begin: Instant,
     steps: Vec<(String, f64)>,
+}
+
+/// A replica as the server's VM reaches it.
+///
+/// # Errors
+/// In words.
+pub async fn child(
+    ground: &Ground,
+    server: ServerId,
+    target: &ReplicaTarget,
+) -> Result<NbdChild, String> {
+    let Some(address) = target.address.filter(|_| target.node != ground.node) else {
+        let local = ground.replicas.export(server, &target.export).await;
+        return local.map_err(|problem| problem.detail);
+    };
+    let key = match &target.key {
+        Some(key) => Some(Psk::new(key.digits()).ok_or("the replica's key is no key")?),
+        None => None,
+    };
+    Ok(NbdChild {
+        address: NbdAddress::Inet(address),
+        export: target.export.parse().map_err(|error| chain(&error))?,
+        key,
+    })
 }
 
 /// The control group of a server's VM.

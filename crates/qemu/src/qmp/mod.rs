@@ -134,8 +134,14 @@ impl Qmp {
             serde_json::from_str(&greeting).map_err(|_| QmpError::Protocol {
                 what: "the greeting is not QMP's".into(),
             })?;
+        let oob = greeting.qmp.capabilities.iter().any(|word| word == "oob");
+        let wanted = if oob {
+            json!({"enable": ["oob"]})
+        } else {
+            json!({})
+        };
         let qmp = Self::start(read, write, greeting.qmp.version);
-        qmp.execute("qmp_capabilities", json!({})).await?;
+        qmp.execute("qmp_capabilities", wanted).await?;
         Ok(qmp)
     }
 
@@ -185,6 +191,21 @@ impl Qmp {
         arguments: Value,
         deadline: Duration,
     ) -> Reply {
+        self.run("execute", command, arguments, deadline).await
+    }
+
+    /// Runs a command past those that wait, even while QEMU's main loop hangs on a dead replica;
+    /// few commands allow it, `yank` above all.
+    pub async fn execute_out_of_band(
+        &self,
+        command: &str,
+        arguments: Value,
+        deadline: Duration,
+    ) -> Reply {
+        self.run("exec-oob", command, arguments, deadline).await
+    }
+
+    async fn run(&self, verb: &str, command: &str, arguments: Value, deadline: Duration) -> Reply {
         let id = self.inner.next_id.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         {
@@ -198,7 +219,7 @@ impl Qmp {
             pending: &self.inner.pending,
             id,
         };
-        let line = wire::command(id, command, &arguments);
+        let line = wire::command(verb, id, command, &arguments);
         self.inner
             .commands
             .send(line)

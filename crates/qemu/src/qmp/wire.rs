@@ -44,6 +44,8 @@ pub(super) struct Greeting {
 #[derive(Deserialize)]
 pub(super) struct GreetingBody {
     pub version: Version,
+    #[serde(default)]
+    pub capabilities: Vec<String>,
 }
 
 pub(super) enum Line {
@@ -95,8 +97,9 @@ pub(super) fn parse(line: &str) -> Result<Line, serde_json::Error> {
     })
 }
 
-pub(super) fn command(id: u64, name: &str, arguments: &Value) -> String {
-    let mut line = json!({ "execute": name, "arguments": arguments, "id": id }).to_string();
+/// In its turn (`execute`), or past everything that waits (`exec-oob`).
+pub(super) fn command(verb: &str, id: u64, name: &str, arguments: &Value) -> String {
+    let mut line = json!({ verb: name, "arguments": arguments, "id": id }).to_string();
     line.push('\n');
     line
 }

@@ -41,6 +41,14 @@ pub enum StorageError {
         /// Its process.
         pid: u32,
     },
+    /// A copy's target is of another size.
+    #[error("the target has {have} bytes, the server's disk {want}")]
+    TargetSize {
+        /// The target's size.
+        have: u64,
+        /// The disk's.
+        want: u64,
+    },
     /// The NBD server's address is taken.
     #[error("the address for exports is already in use")]
     AddressInUse,

@@ -13,7 +13,7 @@ use crate::process::{Exit, ProcessId};
 use crate::qmp::Qmp;
 
 /// Granularity of the persistent bitmap: one qcow2 cluster.
-const BITMAP_GRANULARITY_BYTES: u64 = 64 << 10;
+pub(super) const BITMAP_GRANULARITY_BYTES: u64 = 64 << 10;
 
 pub(super) fn find(run_dir: &RunDir) -> Result<Option<ProcessId>, StorageError> {
     Ok(ProcessId::find("--pidfile", &run_dir.pid_file())?)
@@ -71,6 +71,7 @@ pub(super) fn arguments(
     run_dir: &RunDir,
     image: &Path,
     listen: &NbdAddress,
+    psk: Option<&Path>,
 ) -> Result<Vec<String>, StorageError> {
     let pid_file = run_dir.pid_file();
     let file = json!({"driver": "file", "node-name": "image-file", "discard": "unmap",
@@ -93,7 +94,15 @@ pub(super) fn arguments(
             )
         }
     };
-    Ok(vec![
+    let (credentials, server) = match psk {
+        Some(folder) => {
+            let folder = escaped(text(folder, "the key's folder")?, "the key's folder")?;
+            let object = format!("tls-creds-psk,id=tls,endpoint=server,dir={folder}");
+            (Some(object), format!("{server},tls-creds=tls"))
+        }
+        None => (None, server),
+    };
+    let mut args = vec![
         "--pidfile".into(),
         text(&pid_file, "the run folder")?.into(),
         "--chardev".into(),
@@ -104,9 +113,12 @@ pub(super) fn arguments(
         file.to_string(),
         "--blockdev".into(),
         qcow2.to_string(),
-        "--nbd-server".into(),
-        server,
-    ])
+    ];
+    if let Some(object) = credentials {
+        args.extend(["--object".into(), object]);
+    }
+    args.extend(["--nbd-server".into(), server]);
+    Ok(args)
 }
 
 /// Says why a daemon ended before it was up.

@@ -6,7 +6,7 @@
 //! higher epoch: record flushed, older exports dead and gone, new export added, in that order.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -18,11 +18,13 @@ use crate::process::{Process, Program};
 use crate::qmp::{Qmp, QmpError};
 use crate::sidecar::{ReplicaState, SidecarFile};
 
+mod bitmaps;
 mod error;
 mod image;
 mod launch;
 mod name;
 
+pub use bitmaps::{Base, SourceName};
 pub use error::StorageError;
 pub use image::{Created, create_image, virtual_size};
 use launch::{arguments, ensure_bitmap, failed, find, open_to_group, query_nodes};
@@ -46,6 +48,16 @@ pub enum NbdAddress {
     Inet(SocketAddr),
 }
 
+impl NbdAddress {
+    fn qapi(&self) -> serde_json::Value {
+        match self {
+            Self::Unix(path) => json!({"type": "unix", "data": {"path": path}}),
+            Self::Inet(address) => json!({"type": "inet", "data":
+                {"host": address.ip().to_string(), "port": address.port().to_string()}}),
+        }
+    }
+}
+
 /// How a daemon is started.
 #[derive(Clone, Debug)]
 pub struct DaemonConfig {
@@ -57,6 +69,8 @@ pub struct DaemonConfig {
     pub image: PathBuf,
     /// Where its exports are served.
     pub listen: NbdAddress,
+    /// The folder of [`crate::psk::write`]; its exports are open to whoever has that key, encrypted.
+    pub psk: Option<PathBuf>,
 }
 
 /// What became of the persistent bitmap when the image was opened.
@@ -89,6 +103,7 @@ impl StorageDaemon {
             run_dir,
             image,
             listen,
+            psk,
         } = config;
         if let Some(id) = find(run_dir)? {
             return Err(StorageError::AlreadyRuns { pid: id.pid });
@@ -99,7 +114,10 @@ impl StorageDaemon {
             });
         }
         run_dir.prepare(program.owner)?;
-        let process = program.start(&arguments(run_dir, image, listen)?, &run_dir.log())?;
+        let process = program.start(
+            &arguments(run_dir, image, listen, psk.as_deref())?,
+            &run_dir.log(),
+        )?;
         let monitor = run_dir.qmp();
         let connected = tokio::select! {
             connected = Qmp::connect(&monitor, START_DEADLINE) => connected,
@@ -165,6 +183,8 @@ impl StorageDaemon {
         let exports = self.listed().await?;
         exports
             .iter()
+            // Others are copies being made: read-only, and ended by who made them.
+            .filter(|export| ExportName::is_id(&export.id))
             .map(|export| ExportName::from_id(&export.id).map_err(Into::into))
             .collect()
     }
@@ -197,6 +217,36 @@ impl StorageDaemon {
         self.add_export(name).await
     }
 
+    /// Moves the daemon's NBD server to another address or key. Every export ends with the old
+    /// server; the caller opens an epoch next.
+    ///
+    /// Dying inside leaves the daemon without exports, or without a server: repeat it.
+    pub async fn listen_elsewhere(
+        &self,
+        listen: &NbdAddress,
+        psk: Option<&Path>,
+    ) -> Result<(), StorageError> {
+        self.close_all().await?;
+        match self.qmp.execute("nbd-server-stop", json!({})).await {
+            // Stopped by a predecessor.
+            Ok(_) | Err(QmpError::Refused { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match self.qmp.execute("object-del", json!({"id": "tls"})).await {
+            Ok(_) | Err(QmpError::Refused { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut server = json!({"addr": listen.qapi()});
+        if let Some(folder) = psk {
+            let object = json!({"qom-type": "tls-creds-psk", "id": "tls", "endpoint": "server",
+                "dir": folder});
+            self.qmp.execute("object-add", object).await?;
+            server["tls-creds"] = "tls".into();
+        }
+        self.qmp.execute("nbd-server-start", server).await?;
+        open_to_group(&self.run_dir.nbd())
+    }
+
     /// Ends every export; a VM that still writes gets errors and stops. Repeating is harmless.
     pub async fn close_all(&self) -> Result<(), StorageError> {
         for name in self.exports().await? {
@@ -217,8 +267,12 @@ impl StorageDaemon {
 
     /// `block-export-del` returns before the export is gone; gone means no longer listed.
     async fn delete_export(&self, name: &ExportName) -> Result<(), StorageError> {
+        self.delete_export_id(&name.id()).await
+    }
+
+    async fn delete_export_id(&self, id: &str) -> Result<(), StorageError> {
         let mut events = self.qmp.events();
-        let arguments = json!({"id": name.id(), "mode": "hard"});
+        let arguments = json!({"id": id, "mode": "hard"});
         match self.qmp.execute("block-export-del", arguments).await {
             // Refused when it is gone already or on its way; the list below tells which.
             Ok(_) | Err(QmpError::Refused { .. }) => {}
@@ -226,17 +280,12 @@ impl StorageDaemon {
         }
         let until = Instant::now() + DELETE_DEADLINE;
         loop {
-            if !self
-                .listed()
-                .await?
-                .iter()
-                .any(|export| export.id == name.id())
-            {
+            if !self.listed().await?.iter().any(|export| export.id == id) {
                 return Ok(());
             }
             if Instant::now() > until {
                 return Err(StorageError::ExportStays {
-                    name: name.to_string(),
+                    name: id.to_owned(),
                 });
             }
             // Woken by BLOCK_EXPORT_DELETED; the time-out covers an event that was missed.

@@ -58,6 +58,10 @@ impl ExportName {
         format!("x.{self}")
     }
 
+    pub(super) fn is_id(id: &str) -> bool {
+        id.starts_with("x.")
+    }
+
     pub(super) fn from_id(id: &str) -> Result<Self, ExportNameError> {
         id.strip_prefix("x.").unwrap_or_default().parse()
     }

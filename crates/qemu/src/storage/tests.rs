@@ -34,6 +34,7 @@ impl Bench {
             run_dir,
             image,
             listen,
+            psk: None,
         };
         let sidecar = SidecarFile::new(dir.path().join("replica.json"));
         Self {

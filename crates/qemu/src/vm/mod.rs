@@ -23,11 +23,13 @@ use crate::qmp::{Event, Qmp, QmpError};
 
 mod error;
 mod plug;
+mod slots;
 mod state;
 mod stats;
 
 pub use error::VmError;
 pub use plug::{DataDisk, NbdChild, Nic, Plugged};
+pub use slots::{SlotContent, slot_of};
 pub use state::{RunState, VmEvent};
 pub use stats::{DiskStats, MemoryStats, Stats};
 

@@ -4,25 +4,21 @@
 //! `nbd` per replica → `quorum` whose threshold is the number of slots → `raw` → `virtio-blk-pci`.
 //! A write is acknowledged to the guest only when every slot has it.
 
-use std::io;
-use std::time::Duration;
-
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
 
+use super::slots::{greeted, placeholder};
 use super::{Vm, VmError};
 use crate::command::{DATA_ROOT_PORT, DATA_SERIAL, NIC_ROOT_PORT};
+use crate::psk::Psk;
 use crate::qmp::QmpError;
 use crate::storage::{ExportName, NbdAddress};
 
 const DISK: &str = "data-disk";
 const NIC: &str = "nic";
 const NETDEV: &str = "net";
-/// How long a replica's NBD server may take to greet.
-const REPLICA_DEADLINE: Duration = Duration::from_secs(2);
-const NBD_MAGIC: &[u8; 8] = b"NBDMAGIC";
+/// The disk's block nodes: what the device sees, and what spreads its writes over the slots.
+pub(super) const TOP: &str = "data";
+pub(super) const QUORUM: &str = "data-q";
 
 /// One replica as the VM sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,13 +27,44 @@ pub struct NbdChild {
     pub address: NbdAddress,
     /// Its export.
     pub export: ExportName,
+    /// What opens the encrypted connection; `None` for a plain one.
+    pub key: Option<Psk>,
+}
+
+impl NbdChild {
+    /// Its address as QEMU takes it.
+    pub(crate) fn server(&self) -> Value {
+        match &self.address {
+            NbdAddress::Unix(path) => json!({"type": "unix", "path": path}),
+            NbdAddress::Inet(address) => json!({"type": "inet", "host": address.ip().to_string(),
+                "port": address.port().to_string()}),
+        }
+    }
+
+    /// Its address in words.
+    pub(super) fn at(&self) -> String {
+        match &self.address {
+            NbdAddress::Unix(path) => path.display().to_string(),
+            NbdAddress::Inet(address) => address.to_string(),
+        }
+    }
 }
 
 /// The data disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataDisk {
-    /// Its replicas; the number of slots is their number.
+    /// Its replicas, in the order of the slots. Reads go to the first.
     pub replicas: Vec<NbdChild>,
+    /// Its slots; those beyond `replicas` get placeholders. Never fewer than there are replicas.
+    pub slots: usize,
+}
+
+impl DataDisk {
+    /// A disk whose slots are all taken.
+    pub fn full(replicas: Vec<NbdChild>) -> Self {
+        let slots = replicas.len();
+        Self { replicas, slots }
+    }
 }
 
 /// The network card.
@@ -82,18 +109,23 @@ impl Vm {
     }
 
     async fn add_disk(&self, disk: &DataDisk) -> Result<(), VmError> {
+        let taken = disk.replicas.len();
+        let slots = disk.slots.max(taken);
         for (slot, child) in disk.replicas.iter().enumerate() {
-            self.ask("blockdev-add", nbd_node(slot, child)).await?;
+            self.add_replica(slot, child).await?;
         }
-        let slots = disk.replicas.len();
-        let children: Vec<String> = (0..slots).map(child_node).collect();
-        let quorum = json!({"driver": "quorum", "node-name": "data-q", "vote-threshold": slots,
+        for slot in taken..slots {
+            self.add_placeholder(slot).await?;
+        }
+        let replicas = (0..taken).map(child_node);
+        let children: Vec<String> = replicas.chain((taken..slots).map(placeholder)).collect();
+        let quorum = json!({"driver": "quorum", "node-name": QUORUM, "vote-threshold": slots,
             "read-pattern": "fifo", "children": children});
         self.ask("blockdev-add", quorum).await?;
-        let raw = json!({"driver": "raw", "node-name": "data", "file": "data-q"});
+        let raw = json!({"driver": "raw", "node-name": TOP, "file": QUORUM});
         self.ask("blockdev-add", raw).await?;
         let device = json!({"driver": "virtio-blk-pci", "id": DISK, "bus": DATA_ROOT_PORT,
-            "addr": "0.0", "drive": "data", "serial": DATA_SERIAL, "write-cache": "on",
+            "addr": "0.0", "drive": TOP, "serial": DATA_SERIAL, "write-cache": "on",
             "werror": "stop", "rerror": "stop"});
         self.ask("device_add", device).await.map(drop)
     }
@@ -101,12 +133,12 @@ impl Vm {
     /// Compares the plugged disk's exports with the wanted ones.
     async fn same_disk(&self, disk: &DataDisk) -> Result<Plugged, VmError> {
         let nodes = self.data_nodes().await?;
-        let children = nodes.iter().filter(|(name, _)| name.starts_with("data-c"));
+        let children = nodes.iter().filter(|node| node.name.starts_with("data-c"));
         let same = children.clone().count() == disk.replicas.len()
             && disk.replicas.iter().enumerate().all(|(slot, child)| {
                 let wanted = child.export.to_string();
                 let mut children = children.clone();
-                children.any(|(name, file)| *name == child_node(slot) && file.contains(&wanted))
+                children.any(|node| node.name == child_node(slot) && node.file.contains(&wanted))
             });
         if same {
             Ok(Plugged::Before)
@@ -121,10 +153,10 @@ impl Vm {
             .data_nodes()
             .await?
             .into_iter()
-            .map(|(name, _)| name)
+            .map(|node| node.name)
             .collect();
         // Users before what they use: raw, quorum, children.
-        names.sort_by_key(|name| (name != "data", name != "data-q"));
+        names.sort_by_key(|name| (name != TOP, name != QUORUM));
         for name in names {
             self.ask("blockdev-del", json!({"node-name": name})).await?;
         }
@@ -132,17 +164,19 @@ impl Vm {
     }
 
     /// The data disk's block nodes and what they point to.
-    async fn data_nodes(&self) -> Result<Vec<(String, String)>, VmError> {
+    pub(super) async fn data_nodes(&self) -> Result<Vec<DataNode>, VmError> {
         let nodes = self
             .ask("query-named-block-nodes", json!({"flat": true}))
             .await?;
         let nodes = nodes.as_array().cloned().unwrap_or_default();
         let text = |node: &Value, name: &str| node[name].as_str().unwrap_or_default().to_owned();
-        let nodes = nodes
-            .iter()
-            .map(|node| (text(node, "node-name"), text(node, "file")));
+        let nodes = nodes.iter().map(|node| DataNode {
+            name: text(node, "node-name"),
+            file: text(node, "file"),
+            size: node["image"]["virtual-size"].as_u64().unwrap_or_default(),
+        });
         Ok(nodes
-            .filter(|(name, _)| name == "data" || name.starts_with("data-"))
+            .filter(|node| node.name == TOP || node.name.starts_with("data-"))
             .collect())
     }
 
@@ -197,51 +231,22 @@ impl Vm {
     }
 }
 
-fn child_node(slot: usize) -> String {
+/// One block node of the data disk.
+#[derive(Debug)]
+pub(super) struct DataNode {
+    pub name: String,
+    pub file: String,
+    pub size: u64,
+}
+
+/// The replica's node in a slot.
+pub(super) fn child_node(slot: usize) -> String {
     format!("data-c{slot}")
 }
 
-fn nbd_node(slot: usize, child: &NbdChild) -> Value {
-    let server = match &child.address {
-        NbdAddress::Unix(path) => json!({"type": "unix", "path": path}),
-        NbdAddress::Inet(address) => json!({"type": "inet", "host": address.ip().to_string(),
-            "port": address.port().to_string()}),
-    };
-    json!({"driver": "nbd", "node-name": child_node(slot), "server": server,
+pub(super) fn nbd_node(slot: usize, child: &NbdChild) -> Value {
+    json!({"driver": "nbd", "node-name": child_node(slot), "server": child.server(),
         "export": child.export.to_string()})
-}
-
-/// Sees that an NBD server greets at the replica's address.
-async fn greeted(slot: usize, child: &NbdChild) -> Result<(), VmError> {
-    let greeting = async {
-        match &child.address {
-            NbdAddress::Unix(path) => greeting(UnixStream::connect(path).await?).await,
-            NbdAddress::Inet(address) => greeting(TcpStream::connect(address).await?).await,
-        }
-    };
-    let silent = |source| {
-        let at = match &child.address {
-            NbdAddress::Unix(path) => path.display().to_string(),
-            NbdAddress::Inet(address) => address.to_string(),
-        };
-        VmError::ReplicaSilent { slot, at, source }
-    };
-    match timeout(REPLICA_DEADLINE, greeting).await {
-        Ok(result) => result.map_err(silent),
-        Err(_) => Err(silent(io::ErrorKind::TimedOut.into())),
-    }
-}
-
-async fn greeting(mut stream: impl AsyncRead + Unpin) -> io::Result<()> {
-    let mut magic = [0; NBD_MAGIC.len()];
-    stream.read_exact(&mut magic).await?;
-    if &magic == NBD_MAGIC {
-        return Ok(());
-    }
-    Err(io::Error::new(
-        io::ErrorKind::InvalidData,
-        "it does not speak NBD",
-    ))
 }
 
 #[cfg(test)]

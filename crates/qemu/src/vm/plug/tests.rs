@@ -3,12 +3,15 @@
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
+use std::io;
+
 use super::*;
 
 fn child(address: NbdAddress) -> NbdChild {
     NbdChild {
         address,
         export: ExportName::new("web-1", 1, "ab").unwrap(),
+        key: None,
     }
 }
 
