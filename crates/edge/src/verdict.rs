@@ -70,7 +70,8 @@ impl Gate {
 
 fn of_target(route: &Route, path: &[u8]) -> Verdict {
     match &route.target {
-        Target::Server { .. } => Verdict::Forward,
+        // A held one is waited for on the way.
+        Target::Server { .. } | Target::Held { .. } => Verdict::Forward,
         Target::Unavailable => Verdict::Show(page::UNAVAILABLE),
         Target::Suspended => Verdict::Show(page::SUSPENDED),
         Target::Redirect { to } => {
