@@ -82,7 +82,8 @@ fn of_target(route: &Route, path: &[u8]) -> Verdict {
     }
 }
 
-fn size(head: &RequestHeader) -> usize {
+/// The bytes of a request's head.
+pub fn size(head: &RequestHeader) -> usize {
     let headers = head.headers.iter();
     let headers: usize = headers
         .map(|(name, value)| name.as_str().len() + value.len() + 4)
