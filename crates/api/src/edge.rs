@@ -53,7 +53,12 @@ pub enum Target {
         /// Tried in order.
         addresses: Vec<SocketAddr>,
     },
-    /// The server is not up: say so (503, `Retry-After`).
+    /// The server comes up or moves: let requests wait, within bounds.
+    Held {
+        /// Where it will be. Whatever was connected elsewhere is an old owner: let go of it.
+        addresses: Vec<SocketAddr>,
+    },
+    /// The server is not up, and nobody knows when: say so (503, `Retry-After`).
     Unavailable,
     /// Show the page for suspended sites (503).
     Suspended,

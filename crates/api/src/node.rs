@@ -211,6 +211,9 @@ pub struct ServerNetwork {
     pub ipv6: Ipv6Addr,
     /// Length of the network's prefix.
     pub ipv6_prefix: u8,
+    /// The address of this epoch, by which the edges reach it; none in what an older control said.
+    #[serde(default)]
+    pub ipv6_epoch: Option<Ipv6Addr>,
     /// The routers, on every node alike.
     pub gateways: Vec<IpAddr>,
     /// Name servers.

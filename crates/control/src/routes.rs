@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 
 use undine_api::edge::{Certificate, Panel, PanelInstance, Route, RouteUpdate, Target};
 use undine_model::lifecycle::{ServerState, SiteState};
-use undine_model::{AccountId, ServerId, SiteId};
+use undine_model::{AccountId, ServerId, SiteId, epoch_address};
 use undine_store::{
     AccountState, Db, InstanceFilter, RouteChanges, Server, ServerFilter, Site,
-    SiteCertificateFilter, SiteFilter, Tx,
+    SiteCertificateFilter, SiteFilter, Tx, Wanted,
 };
 
 use crate::clock::now_ms;
@@ -187,15 +187,34 @@ fn target(site: &Site, server: &Server, account_suspended: bool) -> Option<Targe
     if account_suspended {
         return Some(Target::Suspended);
     }
-    if server.state != ServerState::Running {
-        return Some(Target::Unavailable);
+    Some(whereabouts(server))
+}
+
+/// Where the edges find a server: by the address of its epoch alone, which no earlier owner has.
+fn whereabouts(server: &Server) -> Target {
+    let address = match epoch_address(server.ipv6, server.epoch) {
+        Ok(address) => address,
+        Err(error) => {
+            tracing::error!(server = %server.id, %error, "the edges cannot reach a server");
+            return Target::Unavailable;
+        }
+    };
+    let addresses = vec![SocketAddr::new(address.into(), HTTP)];
+    if server.state == ServerState::Running {
+        Target::Server { addresses }
+    } else if comes_back(server.state, server.wanted, server.blank) {
+        Target::Held { addresses }
+    } else {
+        Target::Unavailable
     }
-    Some(Target::Server {
-        addresses: vec![
-            SocketAddr::new(server.ipv4.into(), HTTP),
-            SocketAddr::new(server.ipv6.into(), HTTP),
-        ],
-    })
+}
+
+/// Is it worth the visitors' wait? A start after it had run, a fail-over, a restart's first half:
+/// yes. A server that never ran takes longer than anybody waits; one that stopped or failed may
+/// stay away.
+fn comes_back(state: ServerState, wanted: Wanted, blank: bool) -> bool {
+    let on_its_way = matches!(state, ServerState::Starting | ServerState::Stopping);
+    on_its_way && wanted == Wanted::Running && !blank
 }
 
 /// Within a transaction: the routes of all sites of a server changed.
@@ -220,4 +239,22 @@ pub async fn sites_changed(tx: &Tx, sites: &[Site]) -> undine_store::Result<()> 
         return Ok(());
     }
     tx.routes().changed(hosts).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn visitors_wait_for_a_server_that_comes_back_and_for_no_other() {
+        let waits: Vec<_> = ServerState::ALL
+            .iter()
+            .filter(|state| comes_back(**state, Wanted::Running, false))
+            .collect();
+        assert_eq!(waits, [&ServerState::Starting, &ServerState::Stopping]);
+        for state in ServerState::ALL {
+            assert!(!comes_back(*state, Wanted::Stopped, false), "{state}");
+            assert!(!comes_back(*state, Wanted::Running, true), "{state}");
+        }
+    }
 }

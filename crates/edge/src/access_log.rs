@@ -33,6 +33,8 @@ pub struct Line {
     pub bytes: u64,
     /// From the request's head to the answer's end.
     pub took_ms: u64,
+    /// How much of that it waited for its server.
+    pub held_ms: u64,
     /// Its site.
     pub site: Option<SiteId>,
     /// Who answered.

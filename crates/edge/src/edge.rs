@@ -19,8 +19,10 @@ use crate::connection::Connections;
 use crate::disk::Disk;
 use crate::door::{Door, ListenError, listen};
 use crate::feed::Feed;
+use crate::hold::{Holds, Limits};
 use crate::instances::Instances;
 use crate::join::{JoinError, Joined};
+use crate::lines::Lines;
 use crate::metrics::{self, Metrics};
 use crate::proxy::Gate;
 use crate::table::Routes;
@@ -48,6 +50,8 @@ pub struct Settings {
     pub share: bool,
     /// How long running requests may take to end when it stops.
     pub patience: Duration,
+    /// How much is held for servers that are away for a moment.
+    pub hold: Limits,
 }
 
 /// Why an edge cannot start.
@@ -96,6 +100,7 @@ struct Parts {
     instances: Arc<Instances>,
     traffic: Arc<Traffic>,
     metrics: Arc<Metrics>,
+    lines: Arc<Lines>,
 }
 
 impl Edge {
@@ -116,6 +121,7 @@ impl Edge {
             instances: Arc::default(),
             traffic: Arc::default(),
             metrics: Arc::default(),
+            lines: Arc::default(),
         };
         let (stop, stopping) = watch::channel(false);
         let https_port = settings
@@ -205,6 +211,12 @@ impl Parts {
             metrics: Arc::clone(&self.metrics),
             access_log,
             https_port,
+            holds: Arc::new(Holds::new(
+                settings.hold,
+                Arc::clone(&self.routes),
+                Arc::clone(&self.metrics),
+            )),
+            lines: Arc::clone(&self.lines),
         };
         let mut proxy = HttpProxy::new(gate, Arc::new(conf(settings)));
         proxy.handle_init_modules();
@@ -233,6 +245,8 @@ impl Parts {
         tasks.spawn(disk.clone().keep(routes(), self.routes.subscribe()));
         tasks.spawn(Arc::clone(&self.instances).watch(routes(), cluster()));
         tasks.spawn(Arc::clone(&self.traffic).report(cluster(), routes(), visible));
+        let (lines, metrics) = (Arc::clone(&self.lines), Arc::clone(&self.metrics));
+        tasks.spawn(lines.watch(routes(), metrics));
         let feed = Feed {
             cluster: cluster(),
             routes: routes(),
@@ -253,8 +267,8 @@ impl Parts {
 fn conf(settings: &Settings) -> ServerConf {
     ServerConf {
         threads: std::thread::available_parallelism().map_or(1, usize::from),
-        // Every address once, and some closed connections besides.
-        max_retries: 16,
+        // Whoever is asked again says how often: every address once, or for as long as it is held.
+        max_retries: 10_000,
         upstream_keepalive_pool_size: 256,
         // Nobody outside the cluster is called, so the system's own CAs play no part.
         ca_file: Some(

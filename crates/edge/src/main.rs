@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use undine_edge::{Edge, Settings, join};
+use undine_edge::{Edge, Limits, Settings, join};
 use undine_link::JoinToken;
 use undine_model::Slug;
 
@@ -79,6 +79,47 @@ struct Run {
     /// How long running requests may take to end when it stops, seconds.
     #[arg(long, default_value_t = 30)]
     stop_timeout_s: u64,
+    #[command(flatten)]
+    hold: Hold,
+}
+
+/// Requests for a server that fails over or restarts wait, within these bounds.
+#[derive(clap::Args)]
+struct Hold {
+    /// How long one request waits at most, seconds; 0 holds nothing.
+    #[arg(long, default_value_t = 60)]
+    hold_s: u64,
+    /// How many requests wait for one server.
+    #[arg(long, default_value_t = Limits::default().per_server)]
+    hold_per_server: usize,
+    /// How many requests wait in all.
+    #[arg(long, default_value_t = Limits::default().in_all)]
+    hold_in_all: usize,
+    /// How much waiting requests keep in memory, MiB.
+    #[arg(long, default_value_t = 64)]
+    hold_mib: usize,
+    /// How many are let go at once when a server answers again.
+    #[arg(long, default_value_t = Limits::default().at_once, value_parser = at_least_one)]
+    hold_release: usize,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("give a number from 1 up".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+impl From<Hold> for Limits {
+    fn from(hold: Hold) -> Self {
+        Self {
+            time: Duration::from_secs(hold.hold_s),
+            per_server: hold.hold_per_server,
+            in_all: hold.hold_in_all,
+            bytes: hold.hold_mib.saturating_mul(1 << 20),
+            at_once: hold.hold_release,
+        }
+    }
 }
 
 impl From<Run> for Settings {
@@ -93,6 +134,7 @@ impl From<Run> for Settings {
             connections_per_client: run.connections_per_client,
             share: run.share_listen,
             patience: Duration::from_secs(run.stop_timeout_s),
+            hold: run.hold.into(),
         }
     }
 }

@@ -11,6 +11,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream;
 use tokio::net::TcpListener;
 
+use crate::hold::Ended;
 use crate::instances::Instances;
 use crate::table::Routes;
 use crate::traffic::Answered;
@@ -33,6 +34,45 @@ pub struct Metrics {
     pub connections: AtomicUsize,
     polls_failed: AtomicU64,
     control_answers: AtomicU64,
+    /// Requests that wait for their server.
+    pub hold: Hold,
+}
+
+/// Of requests that wait, or waited, for their server.
+#[derive(Debug, Default)]
+pub struct Hold {
+    now: AtomicUsize,
+    total: AtomicU64,
+    /// Turned away because too many waited.
+    pub refused: AtomicU64,
+    /// By [`Ended`], in its order.
+    ended: [AtomicU64; 4],
+    waited_ms: AtomicU64,
+    longest_ms: AtomicU64,
+    cut: AtomicU64,
+}
+
+impl Hold {
+    /// One more waits; so many do now.
+    pub fn began(&self, now: usize) {
+        self.now.store(now, Ordering::Relaxed);
+        self.total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One waits no more; so many do now.
+    pub fn ended(&self, how: Ended, waited: Duration, now: usize) {
+        let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        self.now.store(now, Ordering::Relaxed);
+        self.ended[how as usize].fetch_add(1, Ordering::Relaxed);
+        self.waited_ms.fetch_add(waited_ms, Ordering::Relaxed);
+        self.longest_ms.fetch_max(waited_ms, Ordering::Relaxed);
+    }
+
+    /// So many connections to where servers are no longer were cut.
+    pub fn cut(&self, many: usize) {
+        let many = u64::try_from(many).unwrap_or(u64::MAX);
+        self.cut.fetch_add(many, Ordering::Relaxed);
+    }
 }
 
 impl Metrics {
@@ -104,6 +144,26 @@ impl Metrics {
                 "Polls for routes without an answer.",
                 load(&self.polls_failed),
             ),
+            (
+                "held_requests_total",
+                "Requests that had to wait for their server.",
+                load(&self.hold.total),
+            ),
+            (
+                "held_milliseconds_total",
+                "Sum of their waits.",
+                load(&self.hold.waited_ms),
+            ),
+            (
+                "hold_refused_total",
+                "Requests that did not wait because too many did.",
+                load(&self.hold.refused),
+            ),
+            (
+                "cut_connections_total",
+                "Connections to where a server is no longer.",
+                load(&self.hold.cut),
+            ),
         ] {
             put(
                 &format!("undine_edge_{name}"),
@@ -112,6 +172,19 @@ impl Metrics {
                 &[("", value)],
             );
         }
+        let ends =
+            ["answered", "too_long", "failed", "left"].map(|end| format!("{{end=\"{end}\"}}"));
+        let ended: Vec<(&str, u64)> = ends
+            .iter()
+            .map(String::as_str)
+            .zip(self.hold.ended.iter().map(load))
+            .collect();
+        put(
+            "undine_edge_held_requests_ended_total",
+            "counter",
+            "Requests that waited, by how that ended.",
+            &ended,
+        );
         let table = routes.current();
         let (known, healthy) = instances.count();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
@@ -120,6 +193,16 @@ impl Metrics {
                 "connections",
                 "Visitors' connections now.",
                 count(self.connections.load(Ordering::Relaxed)),
+            ),
+            (
+                "held_requests",
+                "Requests that wait for their server now.",
+                count(self.hold.now.load(Ordering::Relaxed)),
+            ),
+            (
+                "held_milliseconds_longest",
+                "The longest wait since the start.",
+                load(&self.hold.longest_ms),
             ),
             ("routes", "Host names in the table.", count(table.len())),
             ("routes_version", "The table's version.", table.version()),

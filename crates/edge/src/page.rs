@@ -97,6 +97,13 @@ pub const NO_ANSWER: Page = page(
     "The website does not answer",
     "Its server could not be reached just now. Please try again in a moment.",
 );
+/// The server was lost after it had taken something that must not be sent twice.
+pub const INTERRUPTED: Page = page(
+    502,
+    "interrupted",
+    "The website was interrupted",
+    "Its server was lost while it worked on what you sent. It may have been taken or not: look before you send it again.",
+);
 /// The server is not up.
 pub const UNAVAILABLE: Page = page(
     503,

@@ -1,6 +1,7 @@
 //! What happens to one request: whose it is, where it goes, and what is told when it cannot go.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -8,6 +9,7 @@ use async_trait::async_trait;
 use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -16,13 +18,15 @@ use crate::access_log::{AccessLog, Line};
 use crate::cluster::Cluster;
 use crate::connection::{self, Connection, Running};
 use crate::forward::{self, Visitor};
+use crate::hold::{Ended, Holds, Place};
 use crate::host;
 use crate::instances::Instances;
+use crate::lines::Lines;
 use crate::metrics::Metrics;
 use crate::page::{self, Page};
 use crate::table::{Entry, Routes};
 use crate::traffic::{Answered, Traffic};
-use crate::upstream::SILENCE;
+use crate::upstream::{Next, SILENCE, is_safe};
 use crate::verdict::Verdict;
 
 /// A visitor who takes nothing for so long is gone.
@@ -44,6 +48,10 @@ pub struct Gate {
     pub access_log: Option<AccessLog>,
     /// Where visitors find HTTPS; 443 is not written out.
     pub https_port: u16,
+    /// Requests that wait for their server.
+    pub holds: Arc<Holds>,
+    /// Connections to servers.
+    pub lines: Arc<Lines>,
 }
 
 /// One request on its way.
@@ -57,8 +65,27 @@ pub struct Request {
     pub goes_to: Destination,
     /// Addresses that were tried, the last one last.
     pub tried: Vec<SocketAddr>,
+    /// Its place among those that wait for its server, once it had to.
+    pub place: Option<Place>,
+    /// It waited, and may ask now.
+    pub is_my_turn: bool,
+    /// How often its server broke off without an answer.
+    pub broken: u32,
+    /// A server may have got it.
+    sent: bool,
+    /// How long it was held.
+    held: Duration,
     /// Keeps the connection from counting as idle.
     running: Option<Running>,
+}
+
+impl Request {
+    /// It waits no more.
+    pub fn ends_waiting(&mut self, how: Ended) {
+        if let Some(place) = self.place.take() {
+            self.held += place.end(how);
+        }
+    }
 }
 
 /// Whose a request is.
@@ -72,13 +99,14 @@ pub enum Destination {
 }
 
 impl Gate {
-    fn page_for(&self, error: &Error, request: &Request) -> Option<Page> {
+    fn page_for(&self, error: &Error, request: &Request, safe: bool) -> Option<Page> {
         let panel = matches!(request.goes_to, Destination::Panel);
         match (error.etype(), error.esource()) {
             (ErrorType::HTTPStatus(503), _) if panel => Some(page::NO_CONTROL),
             (ErrorType::HTTPStatus(status), _) => Some(page::for_status(*status)),
             (ErrorType::ReadTimedout, ErrorSource::Upstream) => Some(page::TIMEOUT),
             (_, ErrorSource::Upstream) if panel => Some(page::NO_CONTROL),
+            (_, ErrorSource::Upstream) if request.sent && !safe => Some(page::INTERRUPTED),
             (_, ErrorSource::Upstream) => Some(page::NO_ANSWER),
             (ErrorType::ReadTimedout, ErrorSource::Downstream) => Some(page::TOO_SLOW),
             // The visitor is gone.
@@ -114,7 +142,8 @@ impl Gate {
             path: String::from_utf8_lossy(path).into_owned(),
             status: answered.status,
             bytes: answered.bytes,
-            took_ms: u64::try_from(answered.took.as_millis()).unwrap_or(u64::MAX),
+            took_ms: millis(answered.took),
+            held_ms: millis(request.held),
             site: answered.site,
             upstream: request.tried.last().map(ToString::to_string),
         });
@@ -132,6 +161,11 @@ impl ProxyHttp for Gate {
             host: None,
             goes_to: Destination::Nowhere,
             tried: Vec::new(),
+            place: None,
+            is_my_turn: false,
+            broken: 0,
+            sent: false,
+            held: Duration::ZERO,
             running: None,
         }
     }
@@ -169,13 +203,33 @@ impl ProxyHttp for Gate {
         session: &mut Session,
         request: &mut Request,
     ) -> Result<Box<HttpPeer>> {
-        // The place to hold a request while its server moves: wait here for the route's next
-        // change (`Routes::subscribe`) before giving up.
-        let Some(address) = self.next_address(request)? else {
-            return Err(Error::new_up(ErrorType::ConnectError));
-        };
-        request.tried.push(address);
-        Ok(Box::new(self.peer(address, session, request)))
+        loop {
+            match self.next(request)? {
+                Next::Ask(address) => {
+                    request.is_my_turn = false;
+                    request.tried.push(address);
+                    return Ok(Box::new(self.peer(address, session, request)));
+                }
+                Next::Wait => self.wait(session, request).await?,
+                Next::Fail => return Err(Error::new_up(ErrorType::ConnectError)),
+            }
+        }
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        _: bool,
+        _: &HttpPeer,
+        _: RawFd,
+        _: Option<&Digest>,
+        request: &mut Request,
+    ) -> Result<()> {
+        // It may have moved while we connected: nothing is sent to who is no longer the owner.
+        if self.is_there(request) {
+            return Ok(());
+        }
+        Err(Error::new_up(ErrorType::ConnectError))
     }
 
     async fn upstream_request_filter(
@@ -184,6 +238,7 @@ impl ProxyHttp for Gate {
         upstream: &mut RequestHeader,
         request: &mut Request,
     ) -> Result<()> {
+        request.sent = true;
         let visitor = Visitor {
             client: client(session),
             secure: is_secure(session),
@@ -198,6 +253,7 @@ impl ProxyHttp for Gate {
         response: &mut ResponseHeader,
         request: &mut Request,
     ) -> Result<()> {
+        request.ends_waiting(Ended::Answered);
         response.insert_header("X-Request-Id", request.id.as_str())
     }
 
@@ -209,8 +265,8 @@ impl ProxyHttp for Gate {
         mut error: Box<Error>,
     ) -> Box<Error> {
         self.note_failure(request);
-        // Nothing was sent yet, so that any request may try the next address.
-        error.set_retry(self.has_another(request));
+        // Nothing was sent by this try, so that any request may go on.
+        error.set_retry(self.may_go_on(request));
         error
     }
 
@@ -223,7 +279,7 @@ impl ProxyHttp for Gate {
         reused: bool,
     ) -> Box<Error> {
         let mut error = error.more_context(format!("Peer: {peer}"));
-        let repeatable = session.req_header().method.is_idempotent()
+        let repeatable = (!request.sent || is_safe(session))
             && !session.as_ref().retry_buffer_truncated()
             && !has_begun(session);
         if !repeatable {
@@ -237,8 +293,11 @@ impl ProxyHttp for Gate {
         } else if *error.esource() == ErrorSource::Upstream
             && *error.etype() != ErrorType::ReadTimedout
         {
+            if self.is_there(request) {
+                request.broken += 1;
+            }
             self.note_failure(request);
-            error.set_retry(self.has_another(request));
+            error.set_retry(self.may_go_on(request));
         }
         error
     }
@@ -249,6 +308,8 @@ impl ProxyHttp for Gate {
         error: &Error,
         request: &mut Request,
     ) -> FailToProxy {
+        let left = *error.esource() == ErrorSource::Downstream;
+        request.ends_waiting(if left { Ended::Left } else { Ended::Failed });
         let mut outcome = FailToProxy {
             error_code: 0,
             can_reuse_downstream: false,
@@ -257,7 +318,7 @@ impl ProxyHttp for Gate {
         if has_begun(session) {
             return outcome;
         }
-        if let Some(page) = self.page_for(error, request) {
+        if let Some(page) = self.page_for(error, request, is_safe(session)) {
             outcome.error_code = page.status;
             session.set_keepalive(None);
             if let Err(error) = page::show(session, page, &request.id).await {
@@ -307,6 +368,10 @@ impl ProxyHttp for Gate {
     ) -> bool {
         true
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn client(session: &Session) -> Option<IpAddr> {

@@ -99,6 +99,11 @@ impl Table {
         self.routes.get(host)
     }
 
+    /// Every route.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.routes.values()
+    }
+
     /// Where panel and API are.
     pub fn panel(&self) -> &Arc<PanelEntry> {
         &self.panel

@@ -13,10 +13,14 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use undine_api::edge::Target;
 use undine_link::CONTROL_HOST;
+use undine_model::ServerId;
 
 use crate::proxy::{Destination, Gate, Request};
 
+/// To an instance of control, which may be further away.
 const CONNECT: Duration = Duration::from_secs(2);
+/// To a server, in the same network: who does not answer by then is not there.
+const CONNECT_SERVER: Duration = Duration::from_secs(1);
 const CONNECT_TLS: Duration = Duration::from_secs(4);
 /// How long a server may think, or pause within an answer.
 const ANSWER: Duration = Duration::from_secs(300);
@@ -27,11 +31,26 @@ const TAKE: Duration = Duration::from_secs(60);
 /// Shorter than web servers keep their side open, so that we are the first to close.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
+/// A server that takes requests and breaks off without an answer is asked no more often than this:
+/// what one request does to it must not go on for as long as a fail-over may take.
+const BREAKS: u32 = 3;
+
+/// What to do next with a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Ask here.
+    Ask(SocketAddr),
+    /// Its server will be back: wait.
+    Wait,
+    /// Nobody is left to ask.
+    Fail,
+}
+
 impl Gate {
-    /// Where to try next; none when everything was tried.
+    /// Where to try next.
     ///
     /// The table is read anew for every try: a server may have moved between two of them.
-    pub fn next_address(&self, request: &Request) -> Result<Option<SocketAddr>> {
+    pub fn next(&self, request: &Request) -> Result<Next> {
         let addresses = match &request.goes_to {
             Destination::Nowhere => return Error::err(ErrorType::HTTPStatus(500)),
             Destination::Panel => self.instances.order(),
@@ -39,19 +58,53 @@ impl Gate {
                 let table = self.routes.current();
                 let now = table.route(&entry.route.host);
                 match now.map(|entry| &entry.route.target) {
+                    Some(Target::Server { .. }) if self.joins(entry.route.server, request) => {
+                        return Ok(Next::Wait);
+                    }
                     Some(Target::Server { addresses }) => addresses.clone(),
+                    Some(Target::Held { .. }) if self.may_wait(request) => return Ok(Next::Wait),
                     _ => return Error::err(ErrorType::HTTPStatus(503)),
                 }
             }
         };
-        Ok(addresses
+        let fresh = addresses
             .into_iter()
-            .find(|address| !request.tried.contains(address)))
+            .find(|address| !request.tried.contains(address));
+        Ok(match fresh {
+            Some(address) => Next::Ask(address),
+            None if self.may_wait(request) => Next::Wait,
+            None => Next::Fail,
+        })
     }
 
-    /// Is there an address that was not tried yet?
-    pub fn has_another(&self, request: &Request) -> bool {
-        matches!(self.next_address(request), Ok(Some(_)))
+    /// Others wait for this server already, and it is not this request's turn.
+    fn joins(&self, server: ServerId, request: &Request) -> bool {
+        self.may_wait(request) && !request.is_my_turn && self.holds.is_closed(server)
+    }
+
+    fn may_wait(&self, request: &Request) -> bool {
+        let for_site = matches!(request.goes_to, Destination::Site(_));
+        for_site && self.holds.is_on() && request.broken < BREAKS
+    }
+
+    /// Is there anything left to do but to fail?
+    pub fn may_go_on(&self, request: &Request) -> bool {
+        matches!(self.next(request), Ok(Next::Ask(_) | Next::Wait))
+    }
+
+    /// Is the address that a request was sent to still where its server is?
+    pub fn is_there(&self, request: &Request) -> bool {
+        let (Destination::Site(entry), Some(address)) = (&request.goes_to, request.tried.last())
+        else {
+            return true;
+        };
+        let table = self.routes.current();
+        match table.route(&entry.route.host).map(|it| &it.route.target) {
+            Some(Target::Server { addresses } | Target::Held { addresses }) => {
+                addresses.contains(address)
+            }
+            _ => true,
+        }
     }
 
     /// A try failed; whom it was at counts as out.
@@ -61,6 +114,9 @@ impl Gate {
             .fetch_add(1, Ordering::Relaxed);
         if let (Destination::Panel, Some(address)) = (&request.goes_to, request.tried.last()) {
             self.instances.failed(*address);
+        }
+        if let Some(place) = &request.place {
+            place.failed();
         }
     }
 
@@ -80,8 +136,15 @@ impl Gate {
                 // An address may pass from one server to another: connections must not.
                 let mut hasher = DefaultHasher::new();
                 entry.route.server.hash(&mut hasher);
+                if !is_safe(session) {
+                    // A kept connection may lead to a node that died a moment ago, and what is
+                    // sent there must not be sent again. A fresh one fails before.
+                    request.id.hash(&mut hasher);
+                }
                 peer.group_key = hasher.finish();
-                peer.options.total_connection_timeout = Some(CONNECT);
+                peer.options.total_connection_timeout = Some(CONNECT_SERVER);
+                self.lines
+                    .note(entry.route.server, address, &mut peer.options);
                 peer
             }
             Destination::Nowhere => HttpPeer::new(address, false, String::new()),
@@ -94,15 +157,24 @@ impl Gate {
         peer.options.connection_timeout = Some(CONNECT);
         peer.options.read_timeout = Some(patience);
         peer.options.write_timeout = Some(TAKE);
-        peer.options.idle_timeout = Some(KEEP_ALIVE);
+        // A connection for one request is not kept.
+        let of_many = is_safe(session) || matches!(request.goes_to, Destination::Panel);
+        peer.options.idle_timeout = Some(if of_many { KEEP_ALIVE } else { Duration::ZERO });
+        // Who vanished is noticed within 20 s even when no route changes.
         peer.options.tcp_keepalive = Some(TcpKeepalive {
-            idle: Duration::from_secs(15),
+            idle: Duration::from_secs(5),
             interval: Duration::from_secs(5),
             count: 3,
-            user_timeout: Duration::ZERO,
+            user_timeout: Duration::from_secs(20),
         });
         peer
     }
+}
+
+/// Does the request change nothing, so that it may be sent twice? PUT and DELETE are repeatable by
+/// the letter only: a second DELETE answers that there is nothing, and applications do more.
+pub fn is_safe(session: &Session) -> bool {
+    session.req_header().method.is_safe()
 }
 
 fn may_be_silent(session: &Session) -> bool {

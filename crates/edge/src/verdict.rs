@@ -70,7 +70,8 @@ impl Gate {
 
 fn of_target(route: &Route, path: &[u8]) -> Verdict {
     match &route.target {
-        Target::Server { .. } => Verdict::Forward,
+        // A held one is waited for on the way.
+        Target::Server { .. } | Target::Held { .. } => Verdict::Forward,
         Target::Unavailable => Verdict::Show(page::UNAVAILABLE),
         Target::Suspended => Verdict::Show(page::SUSPENDED),
         Target::Redirect { to } => {
@@ -81,7 +82,8 @@ fn of_target(route: &Route, path: &[u8]) -> Verdict {
     }
 }
 
-fn size(head: &RequestHeader) -> usize {
+/// The bytes of a request's head.
+pub fn size(head: &RequestHeader) -> usize {
     let headers = head.headers.iter();
     let headers: usize = headers
         .map(|(name, value)| name.as_str().len() + value.len() + 4)

@@ -5,12 +5,14 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use rustix::time::{ClockId, Timespec, clock_settime};
 use undine_api::guest::{FailureKind, Identity};
+use undine_model::address::holds_epoch;
 
 use crate::command;
 use crate::fail::{Doing, Outcome, failure};
@@ -135,7 +137,28 @@ pub fn rescan() {
 fn network(card: &str, identity: &Identity) -> Outcome<()> {
     // One program start for all of it: starting programs is what costs here.
     let ip = "/usr/sbin/ip";
-    command::run_with(ip, &["-force", "-batch", "-"], Some(&batch(card, identity))).map(drop)
+    let mut lines = batch(card, identity);
+    let held = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    for (old, prefix) in past_epochs(&held, card, identity) {
+        let _ = writeln!(lines, "address del {old}/{prefix} dev {card}");
+    }
+    command::run_with(ip, &["-force", "-batch", "-"], Some(&lines)).map(drop)
+}
+
+/// Addresses of earlier epochs that the card still has: after a live migration the guest goes on
+/// where it was, and nobody may find it there any more.
+fn past_epochs(if_inet6: &str, card: &str, identity: &Identity) -> Vec<(Ipv6Addr, u8)> {
+    // Address, interface's number, length of the prefix, scope, flags, interface.
+    let holds = if_inet6.lines().filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let address = u128::from_str_radix(words.first()?, 16).ok()?;
+        let prefix = u8::from_str_radix(words.get(2)?, 16).ok()?;
+        (*words.last()? == card).then(|| (Ipv6Addr::from_bits(address), prefix))
+    });
+    holds
+        .filter(|(ip, _)| holds_epoch(*ip))
+        .filter(|(ip, _)| !identity.addresses.iter().any(|(own, _)| own == ip))
+        .collect()
 }
 
 /// The lines for `ip -batch`.
@@ -143,11 +166,13 @@ fn batch(card: &str, identity: &Identity) -> String {
     let mut lines = format!("link set dev lo up\nlink set dev {card} up\n");
     for (address, prefix) in &identity.addresses {
         // Addresses are allotted by control; waiting for duplicate detection would only delay.
-        let nodad = if address.is_ipv6() { " nodad" } else { "" };
-        let _ = writeln!(
-            lines,
-            "address replace {address}/{prefix} dev {card}{nodad}"
-        );
+        let how = match address {
+            IpAddr::V4(_) => "",
+            // Visitors come to it; the server itself speaks as who it always is.
+            IpAddr::V6(ip) if holds_epoch(*ip) => " nodad preferred_lft 0",
+            IpAddr::V6(_) => " nodad",
+        };
+        let _ = writeln!(lines, "address replace {address}/{prefix} dev {card}{how}");
     }
     for gateway in &identity.gateways {
         let family = if gateway.is_ipv6() {
@@ -176,6 +201,7 @@ mod tests {
             addresses: vec![
                 ("10.214.1.1".parse().unwrap(), 16),
                 ("fd5e:d1e0:214::1:1".parse().unwrap(), 64),
+                ("fd5e:d1e0:214:0:e00:0:701:1".parse().unwrap(), 64),
             ],
             gateways: vec![
                 "10.214.0.1".parse().unwrap(),
@@ -194,10 +220,24 @@ mod tests {
              link set dev eth0 up\n\
              address replace 10.214.1.1/16 dev eth0\n\
              address replace fd5e:d1e0:214::1:1/64 dev eth0 nodad\n\
+             address replace fd5e:d1e0:214:0:e00:0:701:1/64 dev eth0 nodad preferred_lft 0\n\
              route replace 0.0.0.0/0 via 10.214.0.1 dev eth0\n\
              route replace ::/0 via fd5e:d1e0:214::1 dev eth0\n"
         );
         assert!(hosts(&identity()).contains("10.214.1.1 web-1\n"));
+    }
+
+    #[test]
+    fn only_addresses_of_past_epochs_are_taken_away() {
+        let held = "\
+            fd5ed1e0021400000000000000010001 02 40 00 80     eth0\n\
+            fd5ed1e0021400000e00000007010001 02 40 00 80     eth0\n\
+            fd5ed1e0021400000e00000006010001 02 40 00 80     eth0\n\
+            fd5ed1e0021400000e00000005010001 03 40 00 80     eth1\n\
+            fe8000000000000000756efffe010002 02 40 20 80     eth0\n\
+            00000000000000000000000000000001 01 80 10 80       lo\n";
+        let old: Ipv6Addr = "fd5e:d1e0:214:0:e00:0:601:1".parse().unwrap();
+        assert_eq!(past_epochs(held, "eth0", &identity()), [(old, 64)]);
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! Pure: no clock, no randomness, no I/O. Whoever makes an id passes the time and the random
 //! bits in; whoever parses a name gets an error that says what to write instead.
 
+pub mod address;
 pub mod id;
 pub mod lifecycle;
 pub mod name;
 pub mod unit;
 
+pub use address::{NoEpochAddress, epoch_address};
 pub use id::{
     AccountId, DatabaseId, EdgeId, Id, InstanceId, NodeId, OperationId, PlanId, ReleaseId,
     ReplicaId, ServerId, SiteId, TokenId,

@@ -228,6 +228,7 @@ fn start_spec(
             ipv4: std::net::Ipv4Addr::new(10, 214, 1, number),
             ipv4_prefix: 16,
             ipv6: format!("fd5e:d1e0:214::1:{number:x}").parse()?,
+            ipv6_epoch: None,
             ipv6_prefix: 64,
             gateways: settings.network.gateways.clone(),
             resolvers: settings.network.gateways.clone(),

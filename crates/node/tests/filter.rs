@@ -11,7 +11,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::process::Command;
 use std::time::Duration;
@@ -39,13 +39,13 @@ struct House {
 }
 
 impl House {
-    fn build() -> Self {
+    fn build(test: &str) -> Self {
         assert!(
             rustix::process::geteuid().is_root(),
             "this test makes namespaces: run it as root"
         );
         let house = Self {
-            prefix: format!("ut-f{}", std::process::id()),
+            prefix: format!("ut-f{}-{test}", std::process::id()),
         };
         for room in ROOMS {
             ip(&format!("netns add {}", house.name(room)));
@@ -63,12 +63,17 @@ impl House {
                 "-n {room} addr add {}/64 dev eth0 nodad",
                 network.ipv6
             ));
+            ip(&format!(
+                "-n {room} addr add {}/64 dev eth0 nodad preferred_lft 0",
+                network.ipv6_epoch.unwrap()
+            ));
             ip(&format!("-n {room} link set eth0 up"));
             ip(&format!("-n {room} route add default via 10.214.0.1"));
             ip(&format!("-n {room} route add default via fd5e:d1e0:214::1"));
         }
         for (room, interface, address) in [
             ("edge", "eth0", "10.214.0.2/16"),
+            ("edge", "eth0", "fd5e:d1e0:214::2/64"),
             ("world", "eth0", "192.0.2.1/24"),
             ("world", "eth0", "2001:db8::1/64"),
             // A management network that the world would lead to.
@@ -160,13 +165,22 @@ fn server(number: u8) -> ServerId {
     ServerId::from_parts(1, [number; 10])
 }
 
+fn stable(number: u8) -> Ipv6Addr {
+    format!("fd5e:d1e0:214::1:{number}").parse().unwrap()
+}
+
+fn of_epoch(number: u8, epoch: u64) -> Ipv6Addr {
+    undine_model::epoch_address(stable(number), epoch).unwrap()
+}
+
 fn network(number: u8) -> ServerNetwork {
     ServerNetwork {
         mac: format!("02:75:6e:01:00:{number:02x}"),
         ipv4: std::net::Ipv4Addr::new(10, 214, 1, number),
         ipv4_prefix: 16,
-        ipv6: format!("fd5e:d1e0:214::1:{number}").parse().unwrap(),
+        ipv6: stable(number),
         ipv6_prefix: 64,
+        ipv6_epoch: Some(of_epoch(number, 1)),
         gateways: vec![],
         resolvers: vec![],
         smtp: number == 2,
@@ -174,7 +188,7 @@ fn network(number: u8) -> ServerNetwork {
 }
 
 /// Sets the node's network up as the agent does, and plugs the stand-ins of taps in.
-fn set_up(house: &House) {
+fn set_up(house: &House, networks: [ServerNetwork; 2]) {
     let cluster = ClusterNetwork {
         management: vec!["10.213.0.0/24".into()],
         servers_ipv4: "10.214.0.0/16".into(),
@@ -197,7 +211,8 @@ fn set_up(house: &House) {
                 egress: Some("out0".into()),
                 denied: vec![],
             };
-            let known = [(server(1), network(1)), (server(2), network(2))];
+            let [one, two] = networks;
+            let known = [(server(1), one), (server(2), two)];
             Network::set_up(&cluster, &interfaces, &known)
                 .await
                 .unwrap();
@@ -218,8 +233,8 @@ fn set_up(house: &House) {
 
 #[test]
 fn a_server_reaches_the_world_and_its_visitors_and_nothing_else() {
-    let house = House::build();
-    set_up(&house);
+    let house = House::build("all");
+    set_up(&house, [network(1), network(2)]);
     for (room, address) in [
         ("world", "192.0.2.1:80"),
         ("world", "[2001:db8::1]:80"),
@@ -278,4 +293,36 @@ fn a_server_reaches_the_world_and_its_visitors_and_nothing_else() {
     assert!(house.reach("a", "10.214.1.2:80").is_some());
     ip(&format!("-n {a} link set eth0 address 02:75:6e:01:00:63"));
     assert_eq!(house.reach("a", "10.214.1.2:80"), None);
+}
+
+#[test]
+fn an_owner_of_an_earlier_epoch_answers_by_no_later_one_s_address_and_not_by_its_own_again() {
+    let house = House::build("ep");
+    set_up(&house, [network(1), network(2)]);
+    house.listen("a", "[::]:80");
+    let reach = |epoch| {
+        let address = format!("[{}]:80", of_epoch(1, epoch));
+        house.reach("edge", &address)
+    };
+    let edge = Some("fd5e:d1e0:214::2".to_owned());
+    assert_eq!(reach(1), edge);
+    // It gives itself the next epoch's address: the tap does not let it.
+    let a = house.name("a");
+    let next = of_epoch(1, 2);
+    ip(&format!("-n {a} addr add {next}/64 dev eth0 nodad"));
+    assert_eq!(reach(2), None);
+    // The node learns that the epoch has risen: now that address is right and the old one is not.
+    let risen = ServerNetwork {
+        ipv6_epoch: Some(next),
+        ..network(1)
+    };
+    set_up(&house, [risen, network(2)]);
+    ip(&format!("-n {} neigh flush all", house.name("edge")));
+    assert_eq!(reach(2), edge);
+    assert_eq!(reach(1), None);
+    // Nor may it take the address that another server has in its epoch.
+    let other = of_epoch(2, 1);
+    ip(&format!("-n {a} addr add {other}/64 dev eth0 nodad"));
+    ip(&format!("-n {} link set eth0 down", house.name("b")));
+    assert_eq!(house.reach("edge", &format!("[{other}]:80")), None);
 }

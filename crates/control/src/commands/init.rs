@@ -66,8 +66,12 @@ impl Init {
                 .with_context(|| format!("{network} is no network"))?;
         }
         ensure!(
-            ipv4.prefix_len() <= 22,
-            "the server network needs room: /22 or larger"
+            (8..=22).contains(&ipv4.prefix_len()),
+            "--server-network-ipv4 needs room for servers and must number them with 24 bits: /8 to /22"
+        );
+        ensure!(
+            ipv6.prefix_len() <= 64,
+            "--server-network-ipv6 holds an address for every server and epoch: /64 or larger"
         );
         let first4 = std::net::Ipv4Addr::from(u32::from(ipv4.network()) + 1);
         let first6 = std::net::Ipv6Addr::from(u128::from(ipv6.network()) + 1);

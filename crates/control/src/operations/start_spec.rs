@@ -139,12 +139,15 @@ fn network_of(network: &ClusterNetwork, server: &Server) -> Outcome<ServerNetwor
     };
     let ipv4: ipnet::Ipv4Net = network.servers_ipv4.parse().map_err(bad)?;
     let ipv6: ipnet::Ipv6Net = network.servers_ipv6.parse().map_err(bad)?;
+    let epoch = undine_model::epoch_address(server.ipv6, server.epoch)
+        .map_err(|error| Trouble::stop(error.to_string(), "Edges could not reach the server."))?;
     Ok(ServerNetwork {
         mac: server.mac.clone(),
         ipv4: server.ipv4,
         ipv4_prefix: ipv4.prefix_len(),
         ipv6: server.ipv6,
         ipv6_prefix: ipv6.prefix_len(),
+        ipv6_epoch: Some(epoch),
         gateways: network.gateways.clone(),
         resolvers: network.gateways.clone(),
         smtp: server.smtp,

@@ -36,10 +36,11 @@ async fn a_site_goes_from_nothing_to_an_answer_and_away_again() {
         .iter()
         .find(|route| route.host == "one.localhost")
         .unwrap();
-    assert!(matches!(
-        route.target,
-        undine_api::edge::Target::Server { .. }
-    ));
+    // By the address of its epoch, and by no other.
+    let only = undine_api::edge::Target::Server {
+        addresses: vec!["[fd5e:d1e0:214:0:e00:0:100:101]:80".parse().unwrap()],
+    };
+    assert_eq!(route.target, only);
     assert!(route.certificate.is_some());
     assert!(update.panel.certificate.is_some());
     assert_eq!(update.panel.hosts, ["panel.up.localhost"]);

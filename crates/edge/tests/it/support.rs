@@ -25,7 +25,7 @@ use undine_api::edge::{Certificate, EdgeReport, Panel, PanelInstance, Route, Rou
 use undine_api::internal::{
     ClusterNetwork, Instances, JoinAnswer, JoinRequest, RenewAnswer, RenewRequest, Role,
 };
-use undine_edge::{Edge, Settings, join};
+use undine_edge::{Edge, Limits, Settings, join};
 use undine_link::{Authority, Credentials, Identity, JoinToken, Peer, csr, install_crypto};
 use undine_model::{Id, InstanceId};
 
@@ -405,6 +405,7 @@ pub fn settings(state_dir: &Path) -> Settings {
         connections_per_client: 0,
         share: false,
         patience: Duration::from_secs(5),
+        hold: Limits::default(),
     }
 }
 

@@ -23,6 +23,8 @@ pub fn identity(
     entropy: &[u8],
 ) -> Identity {
     let network = &spec.network;
+    let v6 = std::iter::once(network.ipv6).chain(network.ipv6_epoch);
+    let v6 = v6.map(|ip| (ip.into(), network.ipv6_prefix));
     Identity {
         server,
         hostname: spec.name.clone(),
@@ -30,10 +32,9 @@ pub fn identity(
         unix_time_ns,
         entropy: STANDARD.encode(entropy),
         mac: network.mac.clone(),
-        addresses: vec![
-            (network.ipv4.into(), network.ipv4_prefix),
-            (network.ipv6.into(), network.ipv6_prefix),
-        ],
+        addresses: std::iter::once((network.ipv4.into(), network.ipv4_prefix))
+            .chain(v6)
+            .collect(),
         gateways: network.gateways.clone(),
         resolvers: network.resolvers.clone(),
         edges: edges.to_vec(),

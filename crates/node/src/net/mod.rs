@@ -82,6 +82,7 @@ fn tap(server: ServerId, network: &ServerNetwork) -> Tap {
         mac: network.mac.clone(),
         ipv4: network.ipv4,
         ipv6: network.ipv6,
+        ipv6_epoch: network.ipv6_epoch,
         smtp: network.smtp,
     }
 }

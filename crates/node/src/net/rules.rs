@@ -46,6 +46,8 @@ pub struct Tap {
     pub ipv4: Ipv4Addr,
     /// The server's address.
     pub ipv6: Ipv6Addr,
+    /// The server's address in this epoch: an earlier owner's tap lets it send from that one's.
+    pub ipv6_epoch: Option<Ipv6Addr>,
     /// May it send mail directly?
     pub smtp: bool,
 }
@@ -274,13 +276,22 @@ impl Filter {
 /// What one server may send, whoever it is for.
 fn tap_chain(out: &mut String, tap: &Tap) {
     let Tap {
-        name,
-        mac,
-        ipv4,
-        ipv6,
-        ..
+        name, mac, ipv4, ..
     } = tap;
-    let local = link_local(mac).unwrap_or(*ipv6);
+    let own: Vec<Ipv6Addr> = std::iter::once(tap.ipv6)
+        .chain(tap.ipv6_epoch)
+        .chain(link_local(mac))
+        .collect();
+    let mut claims = String::new();
+    for ip in &own {
+        let _ = writeln!(
+            claims,
+            "\t\tether type ip6 icmpv6 type nd-neighbor-advert @th,64,128 {} accept",
+            raw(*ip)
+        );
+    }
+    let own: Vec<String> = own.iter().map(ToString::to_string).collect();
+    let own = own.join(", ");
     let _ = writeln!(
         out,
         "\tchain from_{name} {{\n\
@@ -289,14 +300,11 @@ fn tap_chain(out: &mut String, tap: &Tap) {
          \t\tether type ip ip saddr {ipv4} accept\n\
          \t\tether type 0x8035 accept comment \"QEMU tells switches where the card is now\"\n\
          \t\tether type ip6 icmpv6 type {{ nd-router-advert, nd-redirect }} counter drop\n\
-         \t\tether type ip6 icmpv6 type nd-neighbor-advert @th,64,128 {own} accept\n\
-         \t\tether type ip6 icmpv6 type nd-neighbor-advert @th,64,128 {own_local} accept\n\
+         {claims}\
          \t\tether type ip6 icmpv6 type nd-neighbor-advert counter drop\n\
-         \t\tether type ip6 ip6 saddr {{ {ipv6}, {local} }} accept\n\
+         \t\tether type ip6 ip6 saddr {{ {own} }} accept\n\
          \t\tether type ip6 ip6 saddr :: icmpv6 type {{ nd-neighbor-solicit, mld2-listener-report }} accept\n\
-         \t\tcounter drop\n\t}}",
-        own = raw(*ipv6),
-        own_local = raw(local),
+         \t\tcounter drop\n\t}}"
     );
 }
 
@@ -336,6 +344,7 @@ mod tests {
                     mac: "02:75:6e:01:00:01".into(),
                     ipv4: "10.214.1.1".parse().unwrap(),
                     ipv6: "fd5e:d1e0:214::1:1".parse().unwrap(),
+                    ipv6_epoch: "fd5e:d1e0:214:0:e00:0:701:1".parse().ok(),
                     smtp: false,
                 },
                 Tap {
@@ -343,6 +352,7 @@ mod tests {
                     mac: "02:75:6e:01:00:02".into(),
                     ipv4: "10.214.1.2".parse().unwrap(),
                     ipv6: "fd5e:d1e0:214::1:2".parse().unwrap(),
+                    ipv6_epoch: None,
                     smtp: true,
                 },
             ],

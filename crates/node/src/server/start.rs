@@ -288,12 +288,12 @@ impl<T: Fn(Progress)> Start<'_, T> {
 
     async fn configure(&self, vm: &Vm, clock: &mut Clock) -> Result<(Applied, Health), String> {
         tokio::select! {
-            configured = self.tell_guest(clock) => configured,
+            configured = self.tell_guest(vm, clock) => configured,
             _ = vm.wait() => Err("the VM ended while it was being configured".to_owned()),
         }
     }
 
-    async fn tell_guest(&self, clock: &mut Clock) -> Result<(Applied, Health), String> {
+    async fn tell_guest(&self, vm: &Vm, clock: &mut Clock) -> Result<(Applied, Health), String> {
         let mut guest = self.guest.lock().await;
         let entropy: [u8; 64] = rand::random();
         let now = SystemTime::now()
@@ -315,6 +315,10 @@ impl<T: Fn(Progress)> Start<'_, T> {
         )
         .await?;
         self.step(clock, "identify");
+        // It may have been elsewhere a moment ago. Without this, the network learns it later.
+        if let Err(error) = vm.announce().await {
+            tracing::warn!(server = %self.server, error = %chain(&error), "not announced");
+        }
         let data = AttachData {
             create_if_blank: self.spec.blank,
             data_format: self.spec.image.data_format,

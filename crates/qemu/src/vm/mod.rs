@@ -171,6 +171,15 @@ impl Vm {
         self.command("stop").await
     }
 
+    /// Tells the network, a few times within a second, that the guest's cards are here now: QEMU
+    /// tells the switches, and the guest's kernel who has its addresses (ARP and neighbour
+    /// advertisements). Harmless to repeat.
+    pub async fn announce(&self) -> Result<(), VmError> {
+        // Milliseconds: the first pause, the longest one, and by how much it grows.
+        let pace = json!({"initial": 50, "max": 550, "rounds": 5, "step": 100});
+        self.ask("announce-self", pace).await.map(drop)
+    }
+
     /// Presses the guest's power button; whether it obeys shows in the process's end.
     pub async fn powerdown(&self) -> Result<(), VmError> {
         self.command("system_powerdown").await
