@@ -1,28 +1,53 @@
 //! hbal's moves of one instance, and what each copies.
 
 use super::state::{Change, Instance, NONE, Place, State};
-use super::text::Template;
+use super::text::{Template, TextInstance};
 
 /// MiB copied to bring an instance from one place to another: memory for each migration, the disk
 /// for each replaced mirror.
 pub(super) fn cost(i: &Instance, from: Place, to: Place) -> i64 {
-    let disk_copies = i64::from(to.primary != from.primary && to.primary != from.secondary)
-        + i64::from(to.secondary != from.primary && to.secondary != from.secondary);
-    if i.template == Template::Shared {
-        return if to.primary == from.primary {
-            0
-        } else {
-            i.memory
-        };
+    copied(
+        i.template,
+        [i.memory, i.disk],
+        (from.primary, from.secondary),
+        (to.primary, to.secondary),
+    )
+}
+
+fn copied<N: PartialEq>(
+    template: Template,
+    [memory, disk]: [i64; 2],
+    from: (N, N),
+    to: (N, N),
+) -> i64 {
+    let disk_copies = i64::from(to.0 != from.0 && to.0 != from.1)
+        + i64::from(to.1 != from.0 && to.1 != from.1);
+    if template == Template::Shared {
+        return if to.0 == from.0 { 0 } else { memory };
     }
-    let migrations = if to.primary == from.primary {
+    let migrations = if to.0 == from.0 {
         0
-    } else if to.secondary == from.secondary {
+    } else if to.1 == from.1 {
         2 // fail over, replace the old primary, fail back
     } else {
         1
     };
-    disk_copies * i.disk + migrations * i.memory
+    disk_copies * disk + migrations * memory
+}
+
+impl TextInstance {
+    /// GiB copied to bring the instance from where it is to other nodes by one move of hbal.
+    #[must_use]
+    pub fn copied_gib(&self, to: (usize, Option<usize>)) -> f64 {
+        let from = (Some(self.primary), self.secondary);
+        let mib = copied(
+            self.template,
+            [self.memory, self.disk],
+            from,
+            (Some(to.0), to.1),
+        );
+        mib as f64 / 1024.0
+    }
 }
 
 /// The same in the words of hbal's `a=` column.

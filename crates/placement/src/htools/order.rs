@@ -85,7 +85,7 @@ pub(super) fn order(start: &State, target: &[Place], limit: i64, options: &Optio
             .saturating_sub(steps.len());
         steps.extend(lazily(&mut state, left, moves));
     }
-    trim(start, steps, options, &mut scratch)
+    trim(start, steps, options)
 }
 
 fn gain(state: &State, i: u32, to: Place, scratch: &mut Scratch) -> Option<(f64, f64, i64)> {
@@ -191,7 +191,8 @@ fn detour(
 }
 
 /// Cuts to the prefix with the best score within the limits on moves and GiB.
-fn trim(start: &State, steps: Vec<Step>, options: &Options, scratch: &mut Scratch) -> Vec<Step> {
+pub(super) fn trim(start: &State, steps: Vec<Step>, options: &Options) -> Vec<Step> {
+    let mut scratch = Scratch::new();
     let most = options.max_moves.unwrap_or(usize::MAX).min(steps.len());
     let most_mib = options.max_gib.map_or(i64::MAX, |g| (g * 1024.0) as i64);
     let mut best = (start.score(), 0);
@@ -210,7 +211,7 @@ fn trim(start: &State, steps: Vec<Step>, options: &Options, scratch: &mut Scratc
     // The scores of the steps, computed on a fresh state, so that no rounding is left in them.
     let mut state = start.clone();
     for (k, step) in out.iter_mut().enumerate() {
-        state.apply(&[step.change], scratch);
+        state.apply(&[step.change], &mut scratch);
         if k % 256 == 0 {
             state.recount();
         }

@@ -49,8 +49,13 @@ fn effort(instances: usize) -> usize {
     (1_000_000 / instances.max(1)).clamp(100, 6000)
 }
 
-/// The best end state found, and the MiB that may be copied for it.
-pub(super) fn search(start: &State, options: &Options) -> (Vec<Place>, i64) {
+/// The best end state found, and the MiB that may be copied for it. With `begin` the search sets out
+/// from there, less hot; it must be within the limits.
+pub(super) fn search(
+    start: &State,
+    options: &Options,
+    begin: Option<&[Place]>,
+) -> (Vec<Place>, i64) {
     let movable: Vec<u32> = (0..start.instances.len() as u32)
         .filter(|&i| start.instances[i as usize].movable)
         .collect();
@@ -84,10 +89,17 @@ pub(super) fn search(start: &State, options: &Options) -> (Vec<Place>, i64) {
         .effort
         .unwrap_or_else(|| effort(start.instances.len()))
         .max(1);
-    let heat = walk.usual_step() * 0.3;
+    let usual = walk.usual_step();
+    let heat = usual * 0.3;
     if limit < i64::MAX && options.price_per_gib.is_none() {
         walk.find_price(start, effort, heat, limit);
     }
+    let heat = if let Some(begin) = begin {
+        walk.set_out(begin);
+        usual * 0.03
+    } else {
+        heat
+    };
     let found = walk.anneal(effort, heat, limit);
     let places = if found.mib > limit {
         start.places.clone()
@@ -187,6 +199,25 @@ impl Walk<'_> {
         self.mib = 0;
         self.moved.clear();
         self.moved_at.fill(NONE);
+    }
+
+    /// Goes to a state that was found otherwise.
+    fn set_out(&mut self, places: &[Place]) {
+        for (i, &to) in places.iter().enumerate() {
+            let now = self.state.places[i];
+            if now == to {
+                continue;
+            }
+            let change = Change {
+                instance: i as u32,
+                to,
+            };
+            self.state.apply(&[change], &mut self.scratch);
+            self.mib += cost(&self.state.instances[i], self.original[i], to);
+            self.note(i as u32);
+        }
+        self.state.recount();
+        self.score = self.state.score();
     }
 
     /// The price at which a run copies about `limit`, by bisection with short runs.

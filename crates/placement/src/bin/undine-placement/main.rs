@@ -1,8 +1,6 @@
 //! The command `undine-placement`: every planner of the library on files.
 
 mod bench;
-mod bench_hbal;
-mod bench_roadef;
 mod files;
 mod run;
 
@@ -73,6 +71,9 @@ pub(crate) struct BalanceArgs {
     /// Where to write the plan in JSON.
     #[arg(long)]
     report: Option<PathBuf>,
+    /// Says on standard error what it cost: CPU seconds and the peak of memory.
+    #[arg(long)]
+    usage: bool,
 }
 
 #[derive(Subcommand)]
@@ -160,7 +161,7 @@ enum Command {
     /// Compares with hbal on made-up clusters.
     Bench(bench::BenchArgs),
     /// Runs the ROADEF instances of a folder.
-    BenchRoadef(bench_roadef::BenchArgs),
+    BenchRoadef(bench::roadef::BenchArgs),
 }
 
 #[derive(Args)]
@@ -206,7 +207,7 @@ fn main() -> ExitCode {
         } => run::generate(nodes, servers, mirrored, seed, &prefix),
         Command::Roadef(args) => run::roadef(&args),
         Command::Bench(args) => bench::run(&args),
-        Command::BenchRoadef(args) => bench_roadef::run(&args),
+        Command::BenchRoadef(args) => bench::roadef::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

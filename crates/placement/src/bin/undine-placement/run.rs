@@ -12,6 +12,7 @@ use undine_placement::simulate::Balancer;
 use undine_placement::snapshot::Server;
 use undine_placement::{Action, Plan};
 
+use crate::bench::usage::{cpu_seconds, peak_mib};
 use crate::files::{Done, json, read, write, write_json};
 use crate::{BalanceArgs, Objective, RoadefArgs, Source};
 
@@ -22,9 +23,14 @@ pub(crate) fn balance(args: &BalanceArgs) -> Done {
         Objective::Product
     };
     match args.objective.unwrap_or(usual) {
-        Objective::Hbal => balance_hbal(args),
-        Objective::Product => balance_product(args),
+        Objective::Hbal => balance_hbal(args)?,
+        Objective::Product => balance_product(args)?,
     }
+    if args.usage {
+        let (cpu, peak) = (cpu_seconds().0, peak_mib());
+        eprintln!("used {cpu:.2} CPU seconds and {peak:.1} MiB");
+    }
+    Ok(())
 }
 
 fn balance_hbal(args: &BalanceArgs) -> Done {
