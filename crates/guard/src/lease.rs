@@ -51,6 +51,14 @@ pub struct Lease {
 const KEEP_MS: u64 = 30_000;
 
 impl Lease {
+    /// A lease that a guard before this one held until then.
+    pub fn remembered(until_ms: u64) -> Self {
+        Self {
+            until_ms: Some(until_ms),
+            ..Self::default()
+        }
+    }
+
     /// The next request, sent now.
     pub fn ask(&mut self, now_ms: u64) -> LeaseRequest {
         self.number += 1;
@@ -65,22 +73,20 @@ impl Lease {
         }
     }
 
-    /// An answer arrived. One to a request that nobody sent, or that is older than the last
-    /// answered one, counts for nothing.
-    pub fn answered(&mut self, answer: &LeaseAnswer) {
-        let Some(at) = self
+    /// An answer arrived; tells when its request was sent. One to a request that nobody sent, or
+    /// that is older than the last answered one, counts for nothing.
+    pub fn answered(&mut self, answer: &LeaseAnswer) -> Option<u64> {
+        let at = self
             .sent
             .iter()
-            .position(|(number, _)| *number == answer.number)
-        else {
-            return;
-        };
+            .position(|(number, _)| *number == answer.number)?;
         let (number, sent_ms) = self.sent[at];
         self.sent.drain(..=at);
         self.last_answered = number;
         let until = sent_ms.saturating_add(answer.lease_ms);
         // A later answer with a shorter lease counts: control may have changed its mind.
         self.until_ms = Some(until);
+        Some(sent_ms)
     }
 
     /// How it stands now.
@@ -90,6 +96,11 @@ impl Lease {
             Some(until) if now_ms < until => State::Held,
             Some(_) => State::Lapsed,
         }
+    }
+
+    /// When it ends, or ended; none before the first answer.
+    pub fn until_ms(&self) -> Option<u64> {
+        self.until_ms
     }
 
     /// Milliseconds that are left of it.

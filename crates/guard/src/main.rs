@@ -1,4 +1,5 @@
-//! undine-guard: renews a node's lease. Flags, environment and the node's settings are read here.
+//! undine-guard: renews a node's lease and pauses its servers when it is cut off. Flags,
+//! environment and the node's settings are read here.
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
@@ -11,8 +12,9 @@ use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 use undine_guard::run::{self, End, Settings};
+use undine_model::NodeId;
 
-/// Renews a hardware node's lease at control.
+/// Renews a hardware node's lease at control, and pauses its servers when it is cut off.
 #[derive(Parser)]
 #[command(name = "undine-guard", version)]
 struct Cli {
@@ -43,6 +45,8 @@ struct RunFlags {
 /// The part of the node's settings that the guard needs.
 #[derive(Deserialize)]
 struct NodeSettings {
+    node: NodeId,
+    address: SocketAddr,
     control: Vec<SocketAddr>,
 }
 
@@ -85,9 +89,16 @@ fn again() -> ExitCode {
 }
 
 async fn guard(flags: RunFlags) -> anyhow::Result<End> {
+    let node = node_settings(&flags.state_dir)?;
+    let listen = undine_api::guard::listens_at(node.address).with_context(|| {
+        let address = node.address;
+        format!("the agent's port leaves none for the guard above it: {address}; join anew with a lower one")
+    })?;
     let settings = Settings {
-        control: control(&flags.state_dir)?,
+        node: node.node,
+        control: node.control,
         folder: flags.state_dir.join("guard"),
+        listen,
         metrics_listen: flags.metrics_listen,
     };
     let (mut term, mut int) = (
@@ -100,11 +111,12 @@ async fn guard(flags: RunFlags) -> anyhow::Result<End> {
             _ = int.recv() => {}
         }
     };
-    notify_ready();
-    run::run(settings, stop).await
+    let systemd = Systemd::find();
+    systemd.tell("READY=1");
+    run::run(settings, || systemd.tell("WATCHDOG=1"), stop).await
 }
 
-fn control(state_dir: &Path) -> anyhow::Result<Vec<SocketAddr>> {
+fn node_settings(state_dir: &Path) -> anyhow::Result<NodeSettings> {
     let path = state_dir.join("node.json");
     let text = std::fs::read(&path).with_context(|| {
         format!(
@@ -112,17 +124,28 @@ fn control(state_dir: &Path) -> anyhow::Result<Vec<SocketAddr>> {
             state_dir.display()
         )
     })?;
-    let settings: NodeSettings =
-        serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
-    Ok(settings.control)
+    serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))
 }
 
-fn notify_ready() {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
-        return;
-    };
-    let told = UnixDatagram::unbound().and_then(|socket| socket.send_to(b"READY=1", path));
-    if let Err(error) = told {
-        tracing::warn!(%error, "systemd could not be told");
+/// Where systemd listens, if it started this: it kills a guard that hangs.
+struct Systemd(Option<(UnixDatagram, PathBuf)>);
+
+impl Systemd {
+    fn find() -> Self {
+        let path = std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from);
+        let socket = UnixDatagram::unbound().ok();
+        if let Some(socket) = &socket {
+            // Nobody waits for systemd.
+            let _ = socket.set_nonblocking(true);
+        }
+        Self(socket.zip(path))
+    }
+
+    fn tell(&self, word: &str) {
+        if let Some((socket, path)) = &self.0
+            && let Err(error) = socket.send_to(word.as_bytes(), path)
+        {
+            tracing::warn!(%error, word, "systemd could not be told");
+        }
     }
 }

@@ -222,6 +222,20 @@ impl ControlClient {
         Ok(())
     }
 
+    /// Asks by new connections from now on: one that a broken link has cut repeats what was lost
+    /// ever more rarely, also when the link is whole again.
+    pub fn reconnect(&self) {
+        let mut peers = self.lock();
+        for (address, peer) in &mut *peers {
+            // It could be made before, of the same credentials.
+            if let Ok(fresh) =
+                PeerClient::named(&self.credentials, CONTROL_HOST.to_owned(), *address)
+            {
+                *peer = fresh;
+            }
+        }
+    }
+
     /// The addresses, the last one that answered first.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.lock().iter().map(|(address, _)| *address).collect()

@@ -39,6 +39,11 @@ pub enum JoinError {
     /// An interface is not there.
     #[error("there is no interface {0} on this machine")]
     NoInterface(String),
+    /// The guard listens one port above the agent.
+    #[error(
+        "--address: port {0} leaves none for the guard above it; take a lower one, such as 7300"
+    )]
+    NoGuardPort(u16),
     /// Control said no, or nothing.
     #[error("the cluster did not let this node in")]
     Refused(#[from] CallError),
@@ -66,6 +71,9 @@ pub enum JoinError {
 pub async fn join(wish: Wish, fixed: &Fixed) -> Result<Settings, JoinError> {
     if Settings::load(&wish.state_dir)?.is_some() {
         return Err(JoinError::AlreadyJoined(wish.state_dir));
+    }
+    if undine_api::guard::listens_at(wish.address).is_none() {
+        return Err(JoinError::NoGuardPort(wish.address.port()));
     }
     for interface in [&wish.server_uplink, &wish.egress_interface]
         .into_iter()

@@ -295,6 +295,7 @@ fn keep(
     let mut words = unit::command_line(unit_name, variables)?;
     let program = words[0].trim_start_matches("/usr/bin/").to_owned();
     words[0] = layout::program(&program).display().to_string();
+    words.splice(0..0, unit::niceness(unit_name)?);
     let log = layout::target().join(format!("logs/{name}.log"));
     fs::create_dir_all(layout::target().join("logs"))?;
     supervise::keep(&[Process {
