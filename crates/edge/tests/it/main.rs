@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod forwarding;
+mod hold;
+mod hold_bounds;
+mod hold_moves;
 mod limits;
 mod offline;
 mod panel;
