@@ -43,7 +43,7 @@ pub enum Phase {
     Starting,
     /// Its guest answered: data disk mounted, manifest applied.
     Answers,
-    /// It ended by itself.
+    /// It ended by itself, or every replica in sync has failed it: it cannot go on.
     Ended,
     /// The node cannot start it.
     CannotStart,
@@ -60,7 +60,8 @@ pub struct Seen<'a> {
     pub target: Option<NodeId>,
     /// What the openings came to.
     pub opened: &'a BTreeMap<ReplicaId, Opened>,
-    /// The virtual machine on the owner's node; none when there is none, or nobody knows.
+    /// The virtual machine on the owner's node; none when the node says that there is none. When
+    /// an owner that is not declared dead does not answer, nobody knows: ask again later.
     pub vm: Option<Vm>,
     /// The epoch that the edges' route points at.
     pub route: Option<u64>,

@@ -2,9 +2,9 @@
 //! not cost data. After any such event, and at every first start, control asks **every holder of
 //! a replica and every owner** what they have seen, and fails nothing over before (protocols §1).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use undine_model::NodeId;
+use undine_model::{NodeId, ReplicaId};
 
 use crate::membership::{Change, Record, Refusal, Worth};
 use crate::slots::Slots;
@@ -14,6 +14,8 @@ use crate::slots::Slots;
 pub struct Sighting {
     /// The highest epoch that its sidecar has seen.
     pub epoch: u64,
+    /// Its replica, when that was opened under this epoch as one in sync, not to be filled.
+    pub opened: Option<ReplicaId>,
     /// When it ran the server last: the slots as it wrote them down, with the newest version that
     /// it heard of. They are flushed **before** a replica leaves its slot, so that a store that
     /// forgot the commit is found out also when the owner has lost its power since.
@@ -72,29 +74,45 @@ fn knows_more(record: &Record, sighting: &Sighting) -> Option<String> {
     })
 }
 
-/// The operator lets the record follow what the owner's node says: who ran the server under the
-/// highest epoch that anybody has seen owns it, and exactly the replicas in its live slots are in
-/// sync.
+/// The operator lets the record follow what the nodes say; **every node** must have answered. Who
+/// ran the server under the highest epoch that anybody has seen owns it, and exactly the replicas
+/// in its live slots are in sync. Where nobody has started it under that epoch yet, a replica that
+/// was opened under it had every acknowledged write then, and nothing was written since.
 ///
 /// # Errors
-/// Nobody ran it under the highest epoch: which copy is the newest cannot be told, so one must
-/// be chosen by accepting loss.
+/// No node has seen anything of it that can be told from a copy that lacks writes: one must be
+/// chosen by accepting loss.
 pub fn adopt(record: &Record, said: &BTreeMap<NodeId, Option<Sighting>>) -> Change {
     let known = said
         .iter()
         .filter_map(|(node, it)| Some((*node, it.as_ref()?)));
     let highest = known.clone().map(|(_, it)| it.epoch).max().unwrap_or(0);
-    let runner = known
-        .filter_map(|(node, it)| Some((node, it.slots.as_ref()?)))
-        .find(|(_, slots)| slots.epoch == highest && highest >= record.epoch);
-    let Some((owner, slots)) = runner else {
+    if highest < record.epoch {
         return Err(Refusal::NoReplica(Vec::new()));
-    };
+    }
+    let runner = known
+        .clone()
+        .filter_map(|(node, it)| Some((node, it.slots.as_ref()?)))
+        .find(|(_, slots)| slots.epoch == highest);
+    if let Some((owner, slots)) = runner {
+        return follow(record, owner, (highest, slots.version), &slots.live());
+    }
+    let opened = known
+        .filter(|(_, it)| it.epoch == highest)
+        .find_map(|(node, it)| Some((node, it.opened?)));
+    let (owner, replica) = opened.ok_or(Refusal::NoReplica(Vec::new()))?;
+    follow(record, owner, (highest + 1, 0), &BTreeSet::from([replica]))
+}
+
+fn follow(
+    record: &Record,
+    owner: NodeId,
+    (epoch, version): (u64, u64),
+    live: &BTreeSet<ReplicaId>,
+) -> Change {
     let mut next = record.clone();
-    next.version = record.version.max(slots.version) + 1;
-    next.epoch = highest;
-    next.owner = Some(owner);
-    let live = slots.live();
+    next.version = record.version.max(version) + 1;
+    (next.epoch, next.owner) = (epoch, Some(owner));
     for it in &mut next.replicas {
         let worth = match it.worth {
             _ if live.contains(&it.id) => Worth::InSync,
@@ -116,7 +134,11 @@ mod tests {
     use Worth::{InSync, Stale};
 
     fn sighting(epoch: u64, slots: Option<Slots>) -> Option<Sighting> {
-        Some(Sighting { epoch, slots })
+        Some(Sighting {
+            epoch,
+            opened: None,
+            slots,
+        })
     }
 
     #[test]
@@ -159,13 +181,20 @@ mod tests {
     }
 
     #[test]
-    fn when_nobody_runs_under_the_highest_epoch_nothing_is_guessed() {
+    fn a_forgotten_promotion_that_never_started_is_adopted_from_what_was_opened() {
         let it = record(&[InSync, InSync]);
         let zombie = Slots::start(3, 7, 2, &[r(1), r(2)]);
-        let said = BTreeMap::from([
+        let mut said = BTreeMap::from([
             (node(1), sighting(3, Some(zombie))),
             (node(2), sighting(4, None)),
         ]);
+        // It may have been opened to be filled: nothing is guessed.
         assert!(adopt(&it, &said).is_err());
+        if let Some(Some(seen)) = said.get_mut(&node(2)) {
+            seen.opened = Some(r(2));
+        }
+        let next = adopt(&it, &said).unwrap();
+        assert_eq!((next.owner, next.epoch), (Some(node(2)), 5));
+        assert_eq!(next.in_sync_ids(), ids(&[2]));
     }
 }

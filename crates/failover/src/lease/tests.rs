@@ -1,3 +1,5 @@
+//! What a guard decides, on a clock of the test's own.
+
 use super::*;
 use crate::testing::{node, server};
 use proptest::prelude::*;

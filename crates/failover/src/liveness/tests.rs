@@ -1,3 +1,5 @@
+//! Judgements over nodes that speak and fall silent.
+
 use super::*;
 use crate::testing::node;
 

@@ -1,3 +1,5 @@
+//! Fail-overs from the first step to the last, in a cluster that does what it is told.
+
 use super::*;
 use crate::membership::Worth::{self, InSync, Stale};
 use crate::testing::{node, nodes, record, replica_id as r};

@@ -1,3 +1,5 @@
+//! Every change of a record, one by one and in any order.
+
 use super::*;
 use crate::testing::{ids, node, nodes, record, replica_id as r};
 use Worth::{Creating, InSync, Lost, Stale, Syncing};
