@@ -20,7 +20,7 @@ const IMPURE: [&str; 6] = [
     "std::fs",
     "std::net::Tcp",
 ];
-const PURE: [&str; 3] = ["model", "placement", "manifest"];
+const PURE: [&str; 4] = ["model", "placement", "manifest", "failover"];
 /// Production lines after which a file needs a reason in its first comment.
 const LONG_FILE: usize = 500;
 

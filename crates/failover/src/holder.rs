@@ -1,136 +1,237 @@
-//! Which openings the holder of a copy accepts. The copy's sidecar remembers the highest epoch for
-//! ever; a daemon's exports carry epoch and incarnation in their name, so that nobody who knew an
-//! older one finds it again.
+//! A replica on its holder's node: which openings are refused. The state here is that of the
+//! sidecar, which is fsynced with its folder **before** anything is opened under a new epoch.
+//!
+//! What a copy is worth is control's to say, by committing. The holder only refuses what control
+//! cannot have meant: a lower epoch, another replica's file, a file that is gone, and under an
+//! epoch that is open already a copy whose daemon ended, for its owner may have gone on without it.
 
 use serde::{Deserialize, Serialize};
+use undine_model::ReplicaId;
 
-/// What the holder knows of its copy: the sidecar, which is flushed before anything is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sidecar {
-    /// The highest epoch that was ever opened.
-    pub epoch: u64,
-    /// What it is worth here.
-    pub worth: Worth,
-}
-
-/// What a copy is worth by its holder's own lights.
+/// How a copy stands, as its sidecar says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Worth {
-    /// Nothing speaks against it.
-    InSync,
-    /// Is being filled.
-    Syncing,
-    /// Its daemon ended by itself: writes may be missing.
+pub enum Copy {
+    /// Closed properly, or never written.
+    Closed,
+    /// A daemon exports it: after a crash of the daemon or the machine this means stale.
+    Open,
+    /// A daemon exports it as the target of a resync.
+    Filling,
+    /// Its daemon ended by itself: it may lack writes.
     Stale,
 }
 
-/// How the copy is to be opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
-    /// To be written by the owner.
-    Open,
-    /// The same, although it may lack writes: the last copy there is.
-    OpenLast,
-    /// To be filled.
-    Fill,
+/// A replica's sidecar.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// Whose file it is.
+    pub replica: ReplicaId,
+    /// The highest epoch seen.
+    pub epoch: u64,
+    /// How it stands.
+    pub copy: Copy,
 }
 
-/// Why not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// The owner of that epoch was replaced.
-    #[error("epoch {asked} is over: the copy has seen epoch {seen}")]
-    Over {
-        /// The asker's.
-        asked: u64,
-        /// The highest seen here.
-        seen: u64,
-    },
-    /// It may lack writes, and nobody has decided that it counts.
-    #[error("the copy may lack writes and must be filled first")]
-    Behind,
-}
-
-/// What to do, in this order: write the sidecar and flush it, end every export of a lower epoch (a
-/// fresh daemon if asked), open the new one.
+/// Control wants a replica opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opening {
-    /// The sidecar to flush first.
-    pub sidecar: Sidecar,
-    /// The daemon is ended and a fresh one opens the copy under a new incarnation.
-    pub fresh_daemon: bool,
+    /// Which one.
+    pub replica: ReplicaId,
+    /// The owner's epoch.
+    pub epoch: u64,
+    /// Make its file where there is none.
+    pub create: bool,
+    /// Make it the target of a resync.
+    pub resync: bool,
+    /// Open it although it may lack writes: the last copy there is.
+    pub accept_stale: bool,
 }
 
-/// Decides about an opening. A rising epoch opens whatever is there: then control has decided.
+/// What the holder does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Open {
+    /// Its daemon exports it under this epoch already: answer with that export.
+    Same,
+    /// Write this sidecar and fsync it; end the old daemon and await its exit; make the file if
+    /// `create`; start a daemon and export under a fresh incarnation.
+    Fresh {
+        /// The new sidecar.
+        sidecar: Sidecar,
+        /// Make the file first.
+        create: bool,
+    },
+}
+
+/// Why an opening is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HolderRefusal {
+    /// A lower epoch than was seen.
+    #[error("epoch {asked} is below {seen}, which was seen here: the server has a newer owner")]
+    LowerEpoch {
+        /// This one.
+        asked: u64,
+        /// The one seen.
+        seen: u64,
+    },
+    /// Its file is gone.
+    #[error("the file of replica {0} is gone: give the server another replica")]
+    Lost(ReplicaId),
+    /// Another replica's file is there.
+    #[error("the file here is of replica {0}: remove that one first")]
+    OtherReplica(ReplicaId),
+    /// It may lack writes.
+    #[error("replica {0} may lack writes: fill it again, or promote it under a new epoch")]
+    MayLackWrites(ReplicaId),
+}
+
+/// Decides on an opening. `sidecar` is none when there is no file; `has_daemon` tells whether its
+/// daemon runs and exports it.
 ///
 /// # Errors
-/// The epoch is over, or the copy lacks writes.
-pub fn open(sidecar: Sidecar, epoch: u64, wish: Wish) -> Result<Opening, Refused> {
-    if epoch < sidecar.epoch {
-        return Err(Refused::Over {
-            asked: epoch,
-            seen: sidecar.epoch,
+/// It is refused; nothing has changed.
+pub fn open(
+    sidecar: Option<&Sidecar>,
+    has_daemon: bool,
+    asked: Opening,
+) -> Result<Open, HolderRefusal> {
+    let copy = if asked.resync {
+        Copy::Filling
+    } else {
+        Copy::Open
+    };
+    let fresh = |create| Open::Fresh {
+        sidecar: Sidecar {
+            replica: asked.replica,
+            epoch: asked.epoch,
+            copy,
+        },
+        create,
+    };
+    let Some(here) = sidecar else {
+        let made = asked.create.then(|| fresh(true));
+        return made.ok_or(HolderRefusal::Lost(asked.replica));
+    };
+    if asked.epoch < here.epoch {
+        return Err(HolderRefusal::LowerEpoch {
+            asked: asked.epoch,
+            seen: here.epoch,
         });
     }
-    let risen = epoch > sidecar.epoch;
-    let worth = match wish {
-        Wish::Fill => Worth::Syncing,
-        Wish::OpenLast => Worth::InSync,
-        Wish::Open if sidecar.worth == Worth::InSync || risen => Worth::InSync,
-        Wish::Open => return Err(Refused::Behind),
-    };
-    Ok(Opening {
-        sidecar: Sidecar { epoch, worth },
-        fresh_daemon: wish == Wish::Fill,
-    })
+    if here.replica != asked.replica {
+        return Err(HolderRefusal::OtherReplica(here.replica));
+    }
+    if asked.epoch > here.epoch || asked.resync || asked.accept_stale {
+        return Ok(fresh(false));
+    }
+    match (here.copy, has_daemon) {
+        (Copy::Open | Copy::Filling, true) => Ok(Open::Same),
+        (Copy::Closed, _) => Ok(fresh(false)),
+        (Copy::Open | Copy::Filling | Copy::Stale, _) => {
+            Err(HolderRefusal::MayLackWrites(asked.replica))
+        }
+    }
 }
 
-/// The daemon ended by itself.
-pub const fn daemon_ended(sidecar: Sidecar) -> Sidecar {
+/// Its daemon ended by itself, or the machine started again and finds this sidecar.
+pub fn ended(sidecar: &Sidecar) -> Sidecar {
+    let copy = match sidecar.copy {
+        Copy::Closed => Copy::Closed,
+        Copy::Open | Copy::Filling | Copy::Stale => Copy::Stale,
+    };
     Sidecar {
-        worth: match sidecar.worth {
-            Worth::InSync => Worth::Stale,
-            other => other,
-        },
-        ..sidecar
+        copy,
+        ..sidecar.clone()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::replica_id as r;
 
-    fn at(epoch: u64, worth: Worth) -> Sidecar {
-        Sidecar { epoch, worth }
+    const ASKED: fn(u64) -> Opening = |epoch| Opening {
+        replica: r(1),
+        epoch,
+        create: false,
+        resync: false,
+        accept_stale: false,
+    };
+
+    fn here(copy: Copy) -> Sidecar {
+        Sidecar {
+            replica: r(1),
+            epoch: 4,
+            copy,
+        }
     }
 
-    #[test]
-    fn a_lower_epoch_is_refused_for_ever() {
-        for wish in [Wish::Open, Wish::OpenLast, Wish::Fill] {
-            let refused = open(at(5, Worth::InSync), 4, wish);
-            assert_eq!(refused, Err(Refused::Over { asked: 4, seen: 5 }));
+    fn fresh(result: Result<Open, HolderRefusal>) -> Sidecar {
+        match result {
+            Ok(Open::Fresh { sidecar, .. }) => sidecar,
+            other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn what_lacks_writes_is_opened_by_a_decision_only() {
-        let stale = daemon_ended(at(5, Worth::InSync));
-        assert_eq!(stale.worth, Worth::Stale);
-        assert_eq!(open(stale, 5, Wish::Open), Err(Refused::Behind));
-        assert!(open(stale, 5, Wish::OpenLast).is_ok());
-        assert_eq!(open(stale, 6, Wish::Open).unwrap().sidecar.epoch, 6);
+    fn a_lower_epoch_is_refused_for_ever_whatever_else_is_said() {
+        let loud = Opening {
+            create: true,
+            resync: true,
+            accept_stale: true,
+            ..ASKED(3)
+        };
+        for copy in [Copy::Closed, Copy::Open, Copy::Filling, Copy::Stale] {
+            let refused = HolderRefusal::LowerEpoch { asked: 3, seen: 4 };
+            assert_eq!(open(Some(&here(copy)), true, loud), Err(refused));
+        }
+    }
+
+    #[test]
+    fn a_copy_whose_daemon_ended_does_not_rejoin_under_its_epoch() {
+        let stale = ended(&here(Copy::Open));
+        assert_eq!(stale.copy, Copy::Stale);
+        let refused = Err(HolderRefusal::MayLackWrites(r(1)));
+        assert_eq!(open(Some(&stale), false, ASKED(4)), refused);
+        // Nor when nobody saw it end.
+        assert_eq!(open(Some(&here(Copy::Open)), false, ASKED(4)), refused);
+        assert_eq!(fresh(open(Some(&stale), false, ASKED(5))).epoch, 5);
+        let resync = Opening {
+            resync: true,
+            ..ASKED(4)
+        };
+        assert_eq!(fresh(open(Some(&stale), true, resync)).copy, Copy::Filling);
+    }
+
+    #[test]
+    fn asked_twice_it_answers_the_same() {
         assert_eq!(
-            open(at(5, Worth::Syncing), 5, Wish::Open),
-            Err(Refused::Behind)
+            open(Some(&here(Copy::Open)), true, ASKED(4)),
+            Ok(Open::Same)
         );
     }
 
     #[test]
-    fn filling_begins_with_a_fresh_daemon() {
-        let opening = open(at(5, Worth::InSync), 5, Wish::Fill).unwrap();
-        assert!(opening.fresh_daemon);
-        assert_eq!(opening.sidecar.worth, Worth::Syncing);
-        assert_eq!(daemon_ended(opening.sidecar).worth, Worth::Syncing);
+    fn a_missing_file_is_lost_and_never_an_empty_disk() {
+        assert_eq!(open(None, false, ASKED(9)), Err(HolderRefusal::Lost(r(1))));
+        let create = Opening {
+            create: true,
+            ..ASKED(1)
+        };
+        assert!(matches!(
+            open(None, false, create),
+            Ok(Open::Fresh { create: true, .. })
+        ));
+        assert_eq!(ended(&here(Copy::Closed)).copy, Copy::Closed);
+    }
+
+    #[test]
+    fn another_replica_s_file_is_not_opened() {
+        let other = Opening {
+            replica: r(2),
+            ..ASKED(9)
+        };
+        let refused = Err(HolderRefusal::OtherReplica(r(1)));
+        assert_eq!(open(Some(&here(Copy::Closed)), false, other), refused);
     }
 }

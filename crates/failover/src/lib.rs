@@ -1,24 +1,39 @@
-//! The decisions that keep a server one server while nodes die, links break and disks are lost
-//! (`docs/adr/0013-leases-death-membership.md`).
+//! The rules that keep a server one server while nodes die, links break and stores forget; pure.
+//! Control, guard and node run this code in earnest, and the simulator runs the same code. Safety
+//! never rests on clocks: leases and deadlines only make things fast. Times are milliseconds of
+//! the caller's own clock, one that never goes back.
 //!
-//! Pure: no clock, no I/O, no randomness. Times are milliseconds of whichever clock the caller
-//! measures all of them with. Control, the nodes and their guards act on what is decided here, and
-//! the simulator (`undine-sim`) runs the very same functions through thousands of bad days.
+//! | module | who asks it | what |
+//! |---|---|---|
+//! | [`policy`] | all | the numbers |
+//! | [`lease`] | guard | what to pause, what to continue |
+//! | [`liveness`] | control | which nodes are dead |
+//! | [`membership`] | control | a server's record and every change of it |
+//! | [`memory`] | control | may a store that came back be trusted? |
+//! | [`targets`] | control | where servers of dead nodes start again |
+//! | [`resync`] | control | which copies are filled, how, and where new ones go |
+//! | [`machine`] | control | one fail-over, from observation to next action |
+//! | [`slots`] | owner's node | when a failed replica leaves, when the guest may go on |
+//! | [`holder`] | a replica's node | which openings are refused |
 //!
-//! - [`policy`]: the numbers, with their reasons.
-//! - [`liveness`]: is a node dead? What control asks before it says so, and the brake.
-//! - [`membership`]: the record of a server, and each way in which it may change.
-//! - [`targets`]: where the servers of a dead node go.
-//! - [`resync`]: how a copy that fell behind is brought back.
-//! - [`slots`]: what the owner's node does to the server's disk when a copy fails.
-//! - [`holder`]: which openings the holder of a copy accepts.
+//! A fail-over in outline: [`liveness::Watch::judge`] says `Dead`; [`targets::spread`] says where;
+//! then [`machine::next`] is asked again and again with what is seen, and what it answers is done.
 
 pub mod holder;
+pub mod lease;
 pub mod liveness;
+pub mod machine;
 pub mod membership;
+pub mod memory;
 pub mod policy;
 pub mod resync;
 pub mod slots;
 pub mod targets;
 
+#[cfg(test)]
+mod testing;
+
+pub use liveness::{Judgement, Watch};
+pub use machine::{Next, Seen};
+pub use membership::{Record, Refusal, Replica, Worth};
 pub use policy::Policy;

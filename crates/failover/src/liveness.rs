@@ -1,361 +1,268 @@
-//! Is a node dead? What one instance of control has heard, whom it asks before it says so, and the
-//! brake that stops it from fencing half a cluster because a switch failed.
+//! Which nodes are dead, as one instance of control sees it (protocols §4 and §5).
 //!
 //! ```text
-//!  renewals ──► Watch ──suspects──► ask the other instances, ask witnesses ──► judge
-//!                                                                              │
-//!           Alive · HeldBack (why) · Braked (why) · Dead (why)  ◄──────────────┘
+//!   Alive ──silence──> Suspect ──others have not heard it, a witness cannot reach it──> Dead
+//!                        │  └── too many at once ──> Braked ──operator──> Dead
+//!                        └── a witness reaches it, or this instance was stalled ──> HeldBack
 //! ```
+//!
+//! Only a confirmed round trip is life: a renewal that echoes a newer answer than the last one
+//! did. A node whose words arrive, but which hears no answers, is silent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
 use undine_model::NodeId;
 
 use crate::policy::Policy;
 
-/// What an instance has heard of a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Heard {
-    /// The last confirmed round trip, or when the instance began to listen.
-    life_ms: u64,
-    /// The number of the last renewal.
-    number: u64,
-    /// The last answer that the guard said had arrived.
-    confirmed: u64,
+mod brake;
+
+/// So many witnesses are asked about a silent node.
+const WITNESSES: usize = 3;
+
+/// What is thought of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    /// It was heard of lately.
+    Alive,
+    /// It is silent. Read what the other instances have heard (say it to [`Watch::others`]) if
+    /// `ask_others`, ask these nodes whether they reach it (say it to [`Watch::witness`]), and
+    /// judge again.
+    Suspect {
+        /// What other instances have heard is not known for the time of its silence.
+        ask_others: bool,
+        /// Nodes that are alive, at most three.
+        witnesses: Vec<NodeId>,
+    },
+    /// It is dead: its servers may be taken over. Why, in words.
+    Dead(String),
+    /// Too many are silent at once: nothing is fenced before the operator says so. Why, in words.
+    Braked(String),
+    /// It is silent, but not declared dead. Why, in words.
+    HeldBack(String),
+    /// It is declared dead already, and not back yet.
+    Fenced,
 }
 
-/// What one instance has heard of all nodes, on its own clock.
+#[derive(Debug, Clone, Default)]
+struct Life {
+    /// When it was heard of last, by whomever; when it became known, before that.
+    last_ms: u64,
+    /// The highest number that it sent and the highest that it echoed.
+    number: u64,
+    echoed: u64,
+    is_fenced: bool,
+    is_overridden: bool,
+    /// What each witness said, and when.
+    witnesses: BTreeMap<NodeId, (u64, bool)>,
+}
+
+/// One instance's watch over the nodes. All times are milliseconds of its own clock that never
+/// goes back.
 #[derive(Debug, Clone)]
 pub struct Watch {
     policy: Policy,
-    /// Declares nobody dead before: it has just begun, or stood still.
-    listens_until_ms: u64,
-    turn_ms: u64,
-    nodes: BTreeMap<NodeId, Heard>,
-}
-
-/// What was found out about a suspect.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Evidence {
-    /// Other instances of control that answered: how long ago each heard of it.
-    pub elsewhere_ms: Vec<u64>,
-    /// Witnesses that answered: could they reach it?
-    pub witnesses: Vec<bool>,
-    /// An operator said, by name, that it is dead.
-    pub overridden: bool,
-}
-
-/// What is to be thought of a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "judgement", rename_all = "snake_case")]
-pub enum Judgement {
-    /// It was heard of.
-    Alive,
-    /// It is silent, but something speaks against its death.
-    HeldBack {
-        /// What, in words.
-        reason: String,
-    },
-    /// Too many fell silent together: an operator must look.
-    Braked {
-        /// In words.
-        reason: String,
-    },
-    /// It counts as dead: its servers go elsewhere.
-    Dead {
-        /// Why, in words.
-        reason: String,
-    },
+    ticked_ms: u64,
+    quiet_until_ms: u64,
+    others_ms: Option<u64>,
+    nodes: BTreeMap<NodeId, Life>,
 }
 
 impl Watch {
-    /// An instance begins to listen.
-    pub const fn new(policy: Policy, now_ms: u64) -> Self {
+    /// An instance that starts now: it declares nobody dead for one lease.
+    ///
+    /// ```
+    /// use undine_failover::{Judgement, Policy, Watch};
+    /// use undine_model::NodeId;
+    ///
+    /// let (a, b) = (NodeId::from_parts(1, [0; 10]), NodeId::from_parts(2, [0; 10]));
+    /// let mut watch = Watch::new(Policy::KVM, 0);
+    /// watch.know(0, &[(a, false), (b, false)]);
+    /// for now in (0..=5_000).step_by(250) {
+    ///     watch.tick(now);
+    ///     watch.heard(now, a, now + 2, now + 1);
+    /// }
+    /// assert!(matches!(watch.judge(5_000)[&b], Judgement::Suspect { .. }));
+    /// watch.others(5_000, &[]);
+    /// watch.witness(5_000, b, a, false);
+    /// assert!(matches!(watch.judge(5_000)[&b], Judgement::Dead(_)));
+    /// ```
+    pub fn new(policy: Policy, now_ms: u64) -> Self {
         Self {
             policy,
-            listens_until_ms: now_ms + policy.silence_ms,
-            turn_ms: now_ms,
+            ticked_ms: now_ms,
+            quiet_until_ms: now_ms + policy.lease_ms,
+            others_ms: None,
             nodes: BTreeMap::new(),
         }
     }
 
-    /// A renewal arrived: its number, and the last answer that had arrived at the guard. It is life
-    /// only when that has grown: then a round trip was completed. Late and doubled ones count for
-    /// nothing; a guard that starts anew counts from its second renewal on.
-    pub fn renewed(&mut self, node: NodeId, number: u64, confirmed: u64, now_ms: u64) -> bool {
-        let fresh = Heard {
-            life_ms: now_ms,
-            number,
-            confirmed,
-        };
-        let Some(heard) = self.nodes.get_mut(&node) else {
-            self.nodes.insert(node, fresh);
+    /// Call this often, at least four times a second: a longer gap is a stall of this instance.
+    pub fn tick(&mut self, now_ms: u64) {
+        if now_ms.saturating_sub(self.ticked_ms) >= self.policy.stall_ms {
+            self.quiet_until_ms = now_ms + self.policy.lease_ms;
+        }
+        self.ticked_ms = self.ticked_ms.max(now_ms);
+    }
+
+    /// These are the cluster's nodes, and whether each is declared dead and not back yet.
+    pub fn know(&mut self, now_ms: u64, nodes: &[(NodeId, bool)]) {
+        let known: BTreeSet<NodeId> = nodes.iter().map(|(node, _)| *node).collect();
+        self.nodes.retain(|node, _| known.contains(node));
+        for (node, is_fenced) in nodes {
+            let life = self.nodes.entry(*node).or_insert_with(|| Life {
+                last_ms: now_ms,
+                ..Life::default()
+            });
+            if life.is_fenced != *is_fenced {
+                (life.is_fenced, life.is_overridden) = (*is_fenced, false);
+            }
+        }
+    }
+
+    /// A renewal came. Tells whether it is life. Lower numbers than were seen are late, or the
+    /// guard counts anew: the latter is believed once the node has been silent.
+    pub fn heard(&mut self, now_ms: u64, node: NodeId, number: u64, last_answered: u64) -> bool {
+        let silence_ms = self.policy.silence_ms;
+        let Some(life) = self.nodes.get_mut(&node) else {
             return false;
         };
-        if confirmed == 0 && number < heard.number {
-            // A guard that began anew. Only numbers are taken over, never life.
-            *heard = Heard {
-                life_ms: heard.life_ms,
-                ..fresh
-            };
+        if number < life.number {
+            if now_ms.saturating_sub(life.last_ms) >= silence_ms {
+                (life.number, life.echoed) = (number, last_answered);
+            }
             return false;
         }
-        let alive = number > heard.number && confirmed > heard.confirmed;
-        heard.number = heard.number.max(number);
-        if alive {
-            heard.confirmed = confirmed;
-            heard.life_ms = now_ms;
+        life.number = number;
+        if last_answered <= life.echoed {
+            return false;
         }
-        alive
+        life.echoed = last_answered;
+        life.last_ms = life.last_ms.max(now_ms);
+        true
     }
 
-    /// The instance looks around. When it could not for a while, what it did not hear may have
-    /// waited at its door: it listens for one lease before it thinks ill of anybody.
-    pub fn turn(&mut self, now_ms: u64) {
-        if now_ms.saturating_sub(self.turn_ms) >= self.policy.stall_ms {
-            self.listens_until_ms = now_ms + self.policy.silence_ms;
+    /// What the other instances have heard was read just now: for each node, how long ago.
+    pub fn others(&mut self, now_ms: u64, ages_ms: &[(NodeId, u64)]) {
+        self.others_ms = Some(now_ms);
+        for (node, age_ms) in ages_ms {
+            if let Some(life) = self.nodes.get_mut(node) {
+                life.last_ms = life.last_ms.max(now_ms.saturating_sub(*age_ms));
+            }
         }
-        self.turn_ms = now_ms;
     }
 
-    /// Whether it may think ill of anybody now.
-    pub const fn is_calm(&self, now_ms: u64) -> bool {
-        now_ms >= self.listens_until_ms
+    /// A witness, asked just now, reaches the node or does not.
+    pub fn witness(&mut self, now_ms: u64, node: NodeId, by: NodeId, is_reachable: bool) {
+        if let Some(life) = self.nodes.get_mut(&node).filter(|_| node != by) {
+            life.witnesses.insert(by, (now_ms, is_reachable));
+        }
     }
 
-    /// How long ago the node gave a sign of life; nodes never heard of count from when this
-    /// instance was first asked about them.
-    pub fn silent_ms(&mut self, node: NodeId, now_ms: u64) -> u64 {
-        let heard = self.nodes.entry(node).or_insert(Heard {
-            life_ms: now_ms,
-            number: 0,
-            confirmed: 0,
+    /// The operator says that this node is dead: neither brake nor witnesses hold it back. It
+    /// must still be silent, and the word is for this silence only.
+    pub fn allow(&mut self, node: NodeId) {
+        if let Some(life) = self.nodes.get_mut(&node) {
+            life.is_overridden = true;
+        }
+    }
+
+    /// How long ago the node was heard of.
+    pub fn age_ms(&self, now_ms: u64, node: NodeId) -> Option<u64> {
+        let life = self.nodes.get(&node)?;
+        Some(now_ms.saturating_sub(life.last_ms))
+    }
+
+    /// The nodes that were heard of lately.
+    pub fn alive(&self, now_ms: u64) -> BTreeSet<NodeId> {
+        let alive = self.nodes.iter().filter(|(_, it)| {
+            !it.is_fenced && now_ms.saturating_sub(it.last_ms) < self.policy.silence_ms
         });
-        now_ms.saturating_sub(heard.life_ms)
+        alive.map(|(node, _)| *node).collect()
     }
 
-    /// Has it heard of the node lately? Asked by other instances; none when it has just begun or
-    /// never heard of it, and cannot know.
-    pub fn heard_ms_ago(&self, node: NodeId, now_ms: u64) -> Option<u64> {
-        let heard = self.nodes.get(&node)?;
-        Some(now_ms.saturating_sub(heard.life_ms))
+    /// What is thought of every node.
+    pub fn judge(&mut self, now_ms: u64) -> BTreeMap<NodeId, Judgement> {
+        let alive = self.alive(now_ms);
+        for node in &alive {
+            // The operator's word was for a silence that is over.
+            if let Some(life) = self.nodes.get_mut(node) {
+                life.is_overridden = false;
+                life.witnesses.clear();
+            }
+        }
+        let braked = self.braked(now_ms);
+        let nodes = self.nodes.iter();
+        nodes
+            .map(|(node, life)| {
+                let judgement = match life {
+                    Life {
+                        is_fenced: true, ..
+                    } => Judgement::Fenced,
+                    _ if alive.contains(node) => Judgement::Alive,
+                    _ => self.silent(now_ms, *node, life, &alive, braked.as_ref()),
+                };
+                (*node, judgement)
+            })
+            .collect()
     }
 
-    /// The nodes that were silent for too long, of those that count: fenced ones do not. Empty
-    /// while this instance only listens.
-    pub fn suspects(&mut self, nodes: &[NodeId], now_ms: u64) -> Vec<NodeId> {
-        let silence = self.policy.silence_ms;
-        let silent = nodes
-            .iter()
-            .filter(|node| self.silent_ms(**node, now_ms) >= silence);
-        let silent = silent.copied().collect();
-        if self.is_calm(now_ms) { silent } else { vec![] }
-    }
-
-    /// What is to be thought of one node of `nodes` (those that count: neither removed nor fenced),
-    /// with what was found out about it.
-    pub fn judge(
-        &mut self,
-        node: NodeId,
-        nodes: &[NodeId],
-        evidence: &Evidence,
+    fn silent(
+        &self,
         now_ms: u64,
+        node: NodeId,
+        life: &Life,
+        alive: &BTreeSet<NodeId>,
+        braked: Option<&String>,
     ) -> Judgement {
-        if evidence.overridden {
-            return Judgement::Dead {
-                reason: "an operator declared it dead".to_owned(),
-            };
+        if now_ms < self.quiet_until_ms {
+            let left = self.quiet_until_ms - now_ms;
+            return Judgement::HeldBack(format!(
+                "this instance has just started or was stalled: it judges in {left} ms"
+            ));
         }
-        let silent = self.silent_ms(node, now_ms);
-        if silent < self.policy.silence_ms {
-            return Judgement::Alive;
+        let since = life.last_ms + self.policy.silence_ms;
+        let ask_others = self.others_ms.is_none_or(|at| at < since);
+        let silence = now_ms - life.last_ms;
+        if life.is_overridden && !ask_others {
+            return Judgement::Dead(format!(
+                "silent for {silence} ms, and the operator says that it is dead"
+            ));
         }
-        if let Some(reason) = self.doubt(evidence, now_ms) {
-            return Judgement::HeldBack { reason };
+        if let Some(why) = braked {
+            return Judgement::Braked(why.clone());
         }
-        if let Some(reason) = self.brake(node, nodes, now_ms) {
-            return Judgement::Braked { reason };
+        // Old answers say nothing about now.
+        let fresh = |at: u64| at >= since && now_ms.saturating_sub(at) < self.policy.silence_ms;
+        let said = life.witnesses.iter().filter(|(_, (at, _))| fresh(*at));
+        if let Some((by, _)) = said.clone().find(|(_, (_, is_reachable))| *is_reachable) {
+            return Judgement::HeldBack(format!(
+                "silent for {silence} ms, but node {by} reaches it"
+            ));
         }
-        let seconds = silent as f64 / 1000.0;
-        let witnesses = evidence.witnesses.len();
-        let reason = format!("silent for {seconds:.1} s, out of reach of {witnesses} witnesses");
-        Judgement::Dead { reason }
+        let asked = said.count();
+        if ask_others || asked == 0 {
+            return self.suspect(node, ask_others, alive);
+        }
+        Judgement::Dead(format!(
+            "silent for {silence} ms, and {asked} of its neighbours cannot reach it either"
+        ))
     }
 
-    fn doubt(&self, evidence: &Evidence, now_ms: u64) -> Option<String> {
-        if !self.is_calm(now_ms) {
-            return Some("this instance has just begun to listen".to_owned());
+    fn suspect(&self, node: NodeId, ask_others: bool, alive: &BTreeSet<NodeId>) -> Judgement {
+        let (before, after): (Vec<NodeId>, Vec<NodeId>) = alive.iter().partition(|it| **it < node);
+        let witnesses: Vec<NodeId> = after.into_iter().chain(before).take(WITNESSES).collect();
+        if witnesses.is_empty() && !ask_others {
+            return Judgement::HeldBack(
+                "silent, but no other node is left that could be asked: declare it dead yourself if you know it is".to_owned(),
+            );
         }
-        if let Some(ago) = evidence.elsewhere_ms.iter().min()
-            && *ago < self.policy.silence_ms
-        {
-            return Some(format!("another instance heard of it {ago} ms ago"));
+        Judgement::Suspect {
+            ask_others,
+            witnesses,
         }
-        if evidence.witnesses.contains(&true) {
-            return Some("another node reaches it".to_owned());
-        }
-        let nobody = evidence.witnesses.is_empty();
-        nobody.then(|| "no other node could be asked about it".to_owned())
     }
-
-    fn brake(&mut self, node: NodeId, nodes: &[NodeId], now_ms: u64) -> Option<String> {
-        let own = self.silent_ms(node, now_ms);
-        let together = nodes.iter().filter(|other| {
-            let silent = self.silent_ms(**other, now_ms);
-            silent >= self.policy.silence_ms && silent.abs_diff(own) <= self.policy.brake_window_ms
-        });
-        let (together, all) = (together.count(), nodes.len());
-        let limit = brake_limit(self.policy, all);
-        (together > limit).then(|| {
-            format!(
-                "{together} of {all} nodes fell silent together and at most {limit} may: look at \
-                 the network first; declare a node dead by name if it is"
-            )
-        })
-    }
-}
-
-/// So many of `nodes` may fall silent together and still be fenced.
-pub fn brake_limit(policy: Policy, nodes: usize) -> usize {
-    let share = nodes as u64 * policy.brake_percent / 100;
-    usize::try_from(share).unwrap_or(usize::MAX).max(1)
 }
 
 #[cfg(test)]
-mod tests {
-    use undine_model::Id;
-
-    use super::*;
-
-    const P: Policy = Policy::HARDWARE;
-
-    fn node(n: u8) -> NodeId {
-        Id::from_parts(1, [n; 10])
-    }
-
-    /// A watch that heard each of `nodes` last at `at`, in an instance that is calm.
-    fn watch(nodes: &[(u8, u64)]) -> Watch {
-        let mut watch = Watch::new(P, 0);
-        for (n, at) in nodes {
-            watch.renewed(node(*n), 1, 0, 0);
-            assert!(watch.renewed(node(*n), 2, 1, *at));
-        }
-        watch.turn_ms = u64::MAX;
-        watch
-    }
-
-    fn all(count: u8) -> Vec<NodeId> {
-        (1..=count).map(node).collect()
-    }
-
-    fn lonely() -> Evidence {
-        Evidence {
-            witnesses: vec![false],
-            ..Evidence::default()
-        }
-    }
-
-    #[test]
-    fn only_a_completed_round_trip_is_life() {
-        let mut watch = Watch::new(P, 0);
-        assert!(!watch.renewed(node(1), 5, 4, 0), "the first is no trip yet");
-        assert!(watch.renewed(node(1), 6, 5, 500));
-        assert!(!watch.renewed(node(1), 7, 5, 1000), "answers do not arrive");
-        assert!(!watch.renewed(node(1), 6, 5, 1500), "a double");
-        assert_eq!(watch.silent_ms(node(1), 1500), 1000);
-        assert!(!watch.renewed(node(1), 1, 0, 2000), "a guard began anew");
-        assert_eq!(watch.silent_ms(node(1), 2000), 1500);
-        assert!(watch.renewed(node(1), 2, 1, 2500));
-    }
-
-    #[test]
-    fn a_silent_node_that_no_witness_reaches_is_dead() {
-        let mut watch = watch(&[(1, 10_000), (2, 14_000), (3, 14_000)]);
-        assert_eq!(watch.suspects(&all(3), 12_499), []);
-        assert_eq!(watch.suspects(&all(3), 12_500), [node(1)]);
-        let judged = watch.judge(node(1), &all(3), &lonely(), 12_500);
-        assert!(matches!(judged, Judgement::Dead { .. }), "{judged:?}");
-        let judged = watch.judge(node(2), &all(3), &lonely(), 14_100);
-        assert_eq!(judged, Judgement::Alive);
-    }
-
-    #[test]
-    fn anybody_who_hears_it_holds_its_death_back() {
-        let mut watch = watch(&[(1, 10_000), (2, 20_000), (3, 20_000)]);
-        for evidence in [
-            Evidence::default(),
-            Evidence {
-                witnesses: vec![false, true],
-                ..Evidence::default()
-            },
-            Evidence {
-                elsewhere_ms: vec![9_000, 2_499],
-                ..lonely()
-            },
-        ] {
-            let judged = watch.judge(node(1), &all(3), &evidence, 20_000);
-            assert!(matches!(judged, Judgement::HeldBack { .. }), "{judged:?}");
-        }
-        let heard_long_ago = Evidence {
-            elsewhere_ms: vec![2_500],
-            ..lonely()
-        };
-        let judged = watch.judge(node(1), &all(3), &heard_long_ago, 20_000);
-        assert!(matches!(judged, Judgement::Dead { .. }));
-    }
-
-    #[test]
-    fn an_instance_that_began_or_stood_still_listens_first() {
-        let mut watch = Watch::new(P, 1_000);
-        assert_eq!(watch.suspects(&all(2), 1_000), []);
-        watch.turn(3_400);
-        assert!(!watch.is_calm(3_500), "it stood still for 2.4 s");
-        for step in 0..14 {
-            watch.turn(3_400 + step * 200);
-        }
-        assert!(watch.is_calm(5_900));
-        assert_eq!(watch.suspects(&all(2), 5_900), all(2));
-    }
-
-    #[test]
-    fn many_that_fall_silent_together_are_not_fenced() {
-        let heard: Vec<(u8, u64)> = (1..=10)
-            .map(|n| (n, if n <= 4 { 10_000 } else { 30_000 }))
-            .collect();
-        let mut watch = watch(&heard);
-        let judged = watch.judge(node(1), &all(10), &lonely(), 30_000);
-        assert!(matches!(judged, Judgement::Braked { .. }), "{judged:?}");
-        // Three of ten may; one that was fenced earlier counts on neither side.
-        let others: Vec<NodeId> = all(10).into_iter().filter(|id| *id != node(4)).collect();
-        assert_eq!(brake_limit(P, 10), 3);
-        let judged = watch.judge(node(1), &others, &lonely(), 30_000);
-        assert!(
-            matches!(judged, Judgement::Braked { .. }),
-            "3 of 9 is more than 30 %"
-        );
-        let override_ = Evidence {
-            overridden: true,
-            ..Evidence::default()
-        };
-        let judged = watch.judge(node(1), &all(10), &override_, 30_000);
-        assert!(matches!(judged, Judgement::Dead { .. }));
-    }
-
-    #[test]
-    fn one_of_a_small_cluster_may_always_fail() {
-        for nodes in 1..4 {
-            assert_eq!(brake_limit(P, nodes), 1);
-        }
-        let mut watch = watch(&[(1, 10_000), (2, 10_000), (3, 100_000)]);
-        let judged = watch.judge(node(1), &all(3), &lonely(), 100_000);
-        assert!(matches!(judged, Judgement::Braked { .. }), "two of three");
-    }
-
-    #[test]
-    fn those_that_fell_silent_long_apart_did_not_fall_together() {
-        let mut watch = watch(&[(1, 10_000), (2, 71_000), (3, 100_000)]);
-        let judged = watch.judge(node(2), &all(3), &lonely(), 100_000);
-        assert!(matches!(judged, Judgement::Dead { .. }), "{judged:?}");
-    }
-}
+mod tests;

@@ -1,337 +1,307 @@
-//! The record of one server: who owns it under which epoch, and which copies of its disk receive
-//! every acknowledged write. Each way in which it may change is a function from the record to the
-//! changed one; the store commits it by compare-and-set on [`Record::version`], or not at all.
+//! A server's record as the protocol sees it, and every change of it (protocols §1). A change is
+//! a function from the record that was read to the record to commit, or a refusal; it counts only
+//! once the store has taken it in place of exactly the version that was read.
 //!
-//! 1. Copies that are [`Worth::InSync`] are among those that receive and flush every acknowledged
-//!    write. A copy therefore *leaves* by a commit before the owner goes on without it, and *joins*
-//!    by a commit after the owner has begun to write to it.
-//! 2. After a higher epoch was opened anywhere, nothing written under a lower one is acknowledged:
-//!    the one copy that stays in sync at a promotion is the one that the new owner opens first.
-//!
+//! ```text
+//!            begin_sync             joined                degrade, promote
+//!   Stale ─────────────> Syncing ───────────> InSync ───────────────────────> Stale
+//!     ^                     │                    │ promote, of the survivors     (Lost: its file
+//!     └──────leave──────────┘<──────settle───────┘ all but one                    is gone)
 //! ```
-//! use undine_failover::membership::{Record, Replica, Worth};
-//! use undine_model::Id;
 //!
-//! let id = |n| [n; 10];
-//! let copy = |n| Replica::new(Id::from_parts(0, id(n)), Id::from_parts(1, id(n)), Worth::InSync);
-//! let record = Record {
-//!     server: Id::from_parts(2, id(9)),
-//!     epoch: 4,
-//!     version: 11,
-//!     owner: Some(copy(1).node),
-//!     replicas: vec![copy(1), copy(2)],
-//! };
-//! // The node of the first copy is dead: the second becomes the owner, and the only member.
-//! let next = record.promote(copy(2).node).unwrap();
-//! assert_eq!((next.epoch, next.owner), (5, Some(copy(2).node)));
-//! assert_eq!(next.members().map(|copy| copy.node).collect::<Vec<_>>(), [copy(2).node]);
-//! ```
+//! *Joining* is committed after the replica was swapped in and the guest went on: it receives and
+//! flushes without being a member, which breaks nothing. *Leaving* is committed first, always, also
+//! by a replica that only joined and was never committed: otherwise a commit of its joining that
+//! is under way would make a member of a copy that lacks writes.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use undine_model::{NodeId, ReplicaId, ServerId};
 
-/// What a copy is worth, as committed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+mod promote;
+mod rules;
+pub use promote::{accept_loss, promote, relocate, restart, settle, took_back};
+pub use rules::{invariant_1, invariant_2, leftover, well_formed};
+
+/// What a replica is worth, as committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Worth {
     /// Not there yet.
     Creating,
     /// Receives every acknowledged write; may be promoted.
     InSync,
-    /// Being filled.
+    /// Is being filled; may be in a slot already.
     Syncing,
-    /// Lacks writes.
+    /// Lacks writes; must be filled again.
     Stale,
-    /// Gone.
+    /// Its file is gone.
     Lost,
 }
 
-/// When a copy fell behind: what the owner's own copy has recorded since counts only as long as
-/// its daemon has run on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Left {
-    /// Under this epoch.
-    pub epoch: u64,
-    /// The incarnation of the owner's daemon at that moment.
-    pub source: String,
-}
-
-/// A copy of a server's disk.
+/// A copy of a server's disk on a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replica {
-    /// Which one.
+    /// Its id.
     pub id: ReplicaId,
     /// On this node.
     pub node: NodeId,
     /// What it is worth.
     pub worth: Worth,
-    /// When it fell behind, where that is known exactly.
-    pub left: Option<Left>,
+    /// The epoch under which it left the replicas in sync while its owner went on; none when
+    /// nobody knows what it lacks.
+    pub left_epoch: Option<u64>,
 }
 
-impl Replica {
-    /// A copy that never fell behind.
-    pub const fn new(id: ReplicaId, node: NodeId, worth: Worth) -> Self {
-        Self {
-            id,
-            node,
-            worth,
-            left: None,
-        }
-    }
-
-    fn is_member(&self) -> bool {
-        self.worth == Worth::InSync
-    }
-}
-
-/// The record of a server.
+/// A server's record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Which server.
     pub server: ServerId,
-    /// Who owns it changes only together with this.
+    /// Grows with every owner and every start after an unclean end.
     pub epoch: u64,
-    /// Changes with every commit.
+    /// Grows with every change: the store takes a change only in place of the version before.
     pub version: u64,
     /// The node that may run it.
     pub owner: Option<NodeId>,
-    /// Copies of its disk, at most one a node.
+    /// Its replicas.
     pub replicas: Vec<Replica>,
+    /// Slots of its disk: so many replicas can be in sync.
+    pub slots: usize,
+    /// Somebody wants it to run.
+    pub wanted: bool,
 }
 
-/// Why the record cannot change in that way.
+/// Why a change is not made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// There is no such copy.
-    #[error("the server has no copy {0}")]
-    NoSuchReplica(ReplicaId),
-    /// It is out already: whoever asked has what was wanted.
-    #[error("the copy is not a member")]
-    NotAMember,
-    /// It is in already.
-    #[error("the copy is a member already")]
-    Member,
-    /// Without it nothing would be left that has every acknowledged write.
-    #[error("it is the last copy that has every acknowledged write")]
-    LastCopy,
-    /// The owner changed since: what was copied was another owner's.
-    #[error("the copy was filled under epoch {asked}, the server is at epoch {now}")]
+pub enum Refusal {
+    /// It stands so already.
+    #[error("nothing to change: it stands so already")]
+    Already,
+    /// It was said under another epoch.
+    #[error("said under epoch {said}, but the server is at {stands}: read the record again")]
     OtherEpoch {
-        /// Filled under this one.
-        asked: u64,
+        /// This one.
+        said: u64,
         /// The record's.
-        now: u64,
+        stands: u64,
     },
-    /// The copy is not being filled.
-    #[error("the copy is not being filled")]
-    NotSyncing,
-    /// The node holds no copy that may be promoted.
-    #[error("that node holds no copy with every acknowledged write")]
-    NoMemberThere,
-    /// The operator's words do not name a copy that could be accepted.
-    #[error("that copy is gone or was never filled; nothing of the server is on it")]
-    NothingThere,
+    /// No such replica.
+    #[error("the server has no replica {0}: read the record again")]
+    NoSuchReplica(ReplicaId),
+    /// It is the last one.
+    #[error("replica {0} is the last one in sync: the server waits until it is back")]
+    LastInSync(ReplicaId),
+    /// Only a replica that is being filled joins.
+    #[error("replica {0} is not being filled: begin a resync first")]
+    NotSyncing(ReplicaId),
+    /// Every slot has its replica.
+    #[error("all {0} slots have a replica in sync: restart the server to have more")]
+    NoSlot(usize),
+    /// It is in a slot, or may be.
+    #[error("replica {0} is in use: take it out of the replicas in sync first")]
+    InUse(ReplicaId),
+    /// Its owner lives.
+    #[error("the owner is not declared dead: nothing to take over")]
+    OwnerLives,
+    /// No replica in sync can be reached.
+    #[error("no replica in sync can be reached: waiting for {}", names(.0))]
+    NoReplica(Vec<NodeId>),
+    /// The node is among those that cannot be reached.
+    #[error("node {0} is declared dead: choose another one")]
+    TargetDead(NodeId),
+    /// The operator did not say it.
+    #[error("write a sentence that says that you accept the loss, and why")]
+    NoWords,
 }
 
-/// Why a server cannot come up elsewhere now.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Waits {
-    /// It has one copy, on the node that is away.
-    #[error("its only copy is on a node that is away; it waits for that node")]
-    OnlyCopy,
-    /// Every copy that has all acknowledged writes is on nodes that are away.
-    #[error("it waits for a replica: {away} with every acknowledged write, none within reach")]
-    ForReplica {
-        /// How many copies that would do.
-        away: usize,
-    },
+fn names(nodes: &[NodeId]) -> String {
+    if nodes.is_empty() {
+        return "a replica, of which there is none".to_owned();
+    }
+    let nodes: Vec<String> = nodes.iter().map(|node| format!("node {node}")).collect();
+    nodes.join(" or ")
 }
+
+/// What a change comes to.
+pub type Change = Result<Record, Refusal>;
 
 impl Record {
-    /// The copies that have every acknowledged write.
-    pub fn members(&self) -> impl Iterator<Item = &Replica> {
-        self.replicas.iter().filter(|replica| replica.is_member())
+    /// The replicas that receive every acknowledged write.
+    pub fn in_sync(&self) -> impl Iterator<Item = &Replica> {
+        self.of_worth(Worth::InSync)
     }
 
-    /// The copy on this node.
-    pub fn on(&self, node: NodeId) -> Option<&Replica> {
-        self.replicas.iter().find(|replica| replica.node == node)
+    /// Their ids.
+    pub fn in_sync_ids(&self) -> BTreeSet<ReplicaId> {
+        self.in_sync().map(|it| it.id).collect()
     }
 
-    /// The owner's own copy.
-    pub fn local(&self) -> Option<&Replica> {
-        self.on(self.owner?)
+    /// The ids of those that are being filled.
+    pub fn syncing_ids(&self) -> BTreeSet<ReplicaId> {
+        self.of_worth(Worth::Syncing).map(|it| it.id).collect()
     }
 
-    fn changed(&self, id: ReplicaId, change: impl FnOnce(&mut Replica)) -> Result<Self, Refused> {
-        let mut next = self.clone();
-        let replica = next.replicas.iter_mut().find(|replica| replica.id == id);
-        change(replica.ok_or(Refused::NoSuchReplica(id))?);
-        next.version += 1;
-        Ok(next)
+    fn of_worth(&self, worth: Worth) -> impl Iterator<Item = &Replica> {
+        self.replicas.iter().filter(move |it| it.worth == worth)
     }
 
-    fn find(&self, id: ReplicaId) -> Result<&Replica, Refused> {
-        let found = self.replicas.iter().find(|replica| replica.id == id);
-        found.ok_or(Refused::NoSuchReplica(id))
-    }
-
-    /// A member failed: the owner may go on without it once this is committed. `source` is the
-    /// incarnation of the owner's daemon, whose record of writes makes the way back short.
+    /// One of its replicas.
     ///
     /// # Errors
-    /// It is no member, or the last one.
-    pub fn degrade(&self, id: ReplicaId, source: Option<&str>) -> Result<Self, Refused> {
-        if !self.find(id)?.is_member() {
-            return Err(Refused::NotAMember);
+    /// It has no such one.
+    pub fn replica(&self, id: ReplicaId) -> Result<&Replica, Refusal> {
+        let found = self.replicas.iter().find(|it| it.id == id);
+        found.ok_or(Refusal::NoSuchReplica(id))
+    }
+
+    /// Everything that may be promoted lies on the owner itself: nobody else can take the server
+    /// over, so its guard never pauses it.
+    pub fn is_local_only(&self) -> bool {
+        self.in_sync().all(|it| Some(it.node) == self.owner)
+    }
+
+    fn at_epoch(&self, said: u64) -> Result<(), Refusal> {
+        if said == self.epoch {
+            return Ok(());
         }
-        if self.members().count() == 1 {
-            return Err(Refused::LastCopy);
-        }
-        let epoch = self.epoch;
-        self.changed(id, |replica| {
-            replica.worth = Worth::Stale;
-            replica.left = source.map(|source| Left {
-                epoch,
-                source: source.to_owned(),
-            });
+        Err(Refusal::OtherEpoch {
+            said,
+            stands: self.epoch,
         })
     }
 
-    /// A copy is to be filled: whatever it holds counts for nothing until [`Record::join`].
-    ///
-    /// # Errors
-    /// It is a member.
-    pub fn refill(&self, id: ReplicaId) -> Result<Self, Refused> {
-        if self.find(id)?.is_member() {
-            return Err(Refused::Member);
-        }
-        self.changed(id, |replica| replica.worth = Worth::Syncing)
-    }
-
-    /// The owner of `epoch` writes to the copy, which has everything: it becomes a member.
-    ///
-    /// # Errors
-    /// The owner changed meanwhile, or the copy was not being filled (any more).
-    pub fn join(&self, epoch: u64, id: ReplicaId) -> Result<Self, Refused> {
-        if epoch != self.epoch {
-            return Err(Refused::OtherEpoch {
-                asked: epoch,
-                now: self.epoch,
-            });
-        }
-        match self.find(id)?.worth {
-            Worth::Syncing => {}
-            Worth::InSync => return Err(Refused::Member),
-            Worth::Creating | Worth::Stale | Worth::Lost => return Err(Refused::NotSyncing),
-        }
-        self.changed(id, |replica| {
-            replica.worth = Worth::InSync;
-            replica.left = None;
-        })
-    }
-
-    /// Nodes that may become the owner: those with a member that are alive, the present owner's
-    /// aside when it is not.
-    ///
-    /// # Errors
-    /// None is, and why the server waits.
-    pub fn candidates(&self, is_alive: impl Fn(NodeId) -> bool) -> Result<Vec<NodeId>, Waits> {
-        let alive = self.members().map(|member| member.node);
-        let alive: Vec<NodeId> = alive.filter(|node| is_alive(*node)).collect();
-        match (alive.is_empty(), self.replicas.len()) {
-            (false, _) => Ok(alive),
-            (true, 0 | 1) => Err(Waits::OnlyCopy),
-            (true, _) => Err(Waits::ForReplica {
-                away: self.members().count(),
-            }),
-        }
-    }
-
-    /// `node` becomes the owner under the next epoch. Its copy is the only member from then on: the
-    /// dead owner's writes that were under way may have reached some copies and not others, so all
-    /// others are filled again before they count.
-    ///
-    /// # Errors
-    /// The node holds no member.
-    pub fn promote(&self, node: NodeId) -> Result<Self, Refused> {
-        let member = self.on(node).filter(|replica| replica.is_member());
-        let member = member.ok_or(Refused::NoMemberThere)?.id;
-        Ok(self.owned_by(node, member))
-    }
-
-    /// As [`Record::promote`], of a copy that lacks writes: an operator accepts the loss, in words.
-    ///
-    /// # Errors
-    /// The copy holds nothing of the server.
-    pub fn accept_loss(&self, id: ReplicaId) -> Result<Self, Refused> {
-        let replica = self.find(id)?;
-        // One that is being filled is neither old nor new: no state that the server was ever in.
-        if !matches!(replica.worth, Worth::InSync | Worth::Stale) {
-            return Err(Refused::NothingThere);
-        }
-        Ok(self.owned_by(replica.node, id))
-    }
-
-    fn owned_by(&self, node: NodeId, member: ReplicaId) -> Self {
+    fn next(&self) -> Self {
         let mut next = self.clone();
-        next.epoch += 1;
         next.version += 1;
-        next.owner = Some(node);
-        for replica in &mut next.replicas {
-            replica.worth = match replica.worth {
-                _ if replica.id == member => Worth::InSync,
-                Worth::InSync | Worth::Syncing => Worth::Stale,
-                other => other,
-            };
-            replica.left = None;
-        }
         next
     }
 
-    /// The server's QEMU ended uncleanly and is started again on its node: the other members may
-    /// lack, or have, writes that were under way. They are filled again before they count.
-    ///
-    /// # Errors
-    /// The owner's own copy is no member.
-    pub fn restart_uncleanly(&self) -> Result<Self, Refused> {
-        let local = self.local().filter(|replica| replica.is_member());
-        let local = local.ok_or(Refused::NoMemberThere)?.id;
-        let mut next = self.clone();
-        next.version += 1;
-        for replica in &mut next.replicas {
-            if replica.is_member() && replica.id != local {
-                replica.worth = Worth::Stale;
-                replica.left = None;
-            }
-        }
-        Ok(next)
-    }
-
-    /// A store that came back from a copy of itself asks every holder first: one that has seen a
-    /// higher epoch proves that the store has forgotten an owner.
-    ///
-    /// # Errors
-    /// The highest epoch that was seen: an operator must decide.
-    pub fn still_newest(&self, seen: impl IntoIterator<Item = u64>) -> Result<(), u64> {
-        match seen.into_iter().max() {
-            Some(highest) if highest > self.epoch => Err(highest),
-            _ => Ok(()),
+    fn set(&mut self, id: ReplicaId, worth: Worth, left_epoch: Option<u64>) {
+        for it in self.replicas.iter_mut().filter(|it| it.id == id) {
+            (it.worth, it.left_epoch) = (worth, left_epoch);
         }
     }
 }
 
-/// Invariant 1: every member is among the copies that receive all acknowledged writes.
-pub fn members_receive(record: &Record, receivers: &[ReplicaId]) -> bool {
-    record
-        .members()
-        .all(|member| receivers.contains(&member.id))
+/// A slot's replica failed, says the owner's node under this epoch: it leaves. Once this is
+/// committed the node may swap the placeholder in and go on, not before. A replica that has only
+/// joined leaves the same way.
+///
+/// # Errors
+/// Another epoch, no such replica, the last one in sync, or it has left already.
+pub fn degrade(record: &Record, epoch: u64, replica: ReplicaId) -> Change {
+    record.at_epoch(epoch)?;
+    match record.replica(replica)?.worth {
+        Worth::InSync if record.in_sync().count() == 1 => Err(Refusal::LastInSync(replica)),
+        Worth::InSync => {
+            let mut next = record.next();
+            next.set(replica, Worth::Stale, Some(epoch));
+            Ok(next)
+        }
+        Worth::Syncing => {
+            let mut next = record.next();
+            next.set(replica, Worth::Stale, None);
+            Ok(next)
+        }
+        Worth::Creating | Worth::Stale | Worth::Lost => Err(Refusal::Already),
+    }
 }
 
-/// Invariant 2: a write under `epoch` may be acknowledged only while no copy has seen a higher one.
-pub fn may_acknowledge(epoch: u64, seen: impl IntoIterator<Item = u64>) -> bool {
-    seen.into_iter().all(|other| other <= epoch)
+/// A replica is to be filled: commit this before its daemon is opened for it.
+///
+/// # Errors
+/// Another epoch, no such replica, it is in sync or being filled already, or no slot is free.
+pub fn begin_sync(record: &Record, epoch: u64, replica: ReplicaId) -> Change {
+    record.at_epoch(epoch)?;
+    let found = record.replica(replica)?;
+    if matches!(found.worth, Worth::InSync | Worth::Syncing) {
+        return Err(Refusal::Already);
+    }
+    if record.in_sync().count() + record.syncing_ids().len() >= record.slots {
+        return Err(Refusal::NoSlot(record.slots));
+    }
+    let mut next = record.next();
+    // How it left is kept: the copying is about to ask what it lacks.
+    next.set(replica, Worth::Syncing, found.left_epoch);
+    Ok(next)
+}
+
+/// A replica was swapped in, says the owner's node under this epoch, **asked after `record` was
+/// read**: it is in sync.
+///
+/// # Errors
+/// Another epoch, no such replica, it is in sync already, it was not being filled, or no slot is
+/// free.
+pub fn join(record: &Record, epoch: u64, replica: ReplicaId) -> Change {
+    record.at_epoch(epoch)?;
+    match record.replica(replica)?.worth {
+        Worth::InSync => return Err(Refusal::Already),
+        Worth::Syncing => {}
+        _ => return Err(Refusal::NotSyncing(replica)),
+    }
+    if record.in_sync().count() >= record.slots {
+        return Err(Refusal::NoSlot(record.slots));
+    }
+    let mut next = record.next();
+    next.set(replica, Worth::InSync, None);
+    Ok(next)
+}
+
+/// A replica's file is gone, says its node: it counts for nothing, and another one may be made.
+///
+/// # Errors
+/// No such replica, the last one in sync, or it is known.
+pub fn lose(record: &Record, replica: ReplicaId) -> Change {
+    match record.replica(replica)?.worth {
+        Worth::Lost => Err(Refusal::Already),
+        Worth::InSync if record.in_sync().count() == 1 => Err(Refusal::LastInSync(replica)),
+        _ => {
+            let mut next = record.next();
+            next.set(replica, Worth::Lost, None);
+            Ok(next)
+        }
+    }
+}
+
+/// Another replica is to be made and filled.
+///
+/// # Errors
+/// Another epoch, or the node has one already.
+pub fn add(record: &Record, epoch: u64, id: ReplicaId, node: NodeId) -> Change {
+    record.at_epoch(epoch)?;
+    if record
+        .replicas
+        .iter()
+        .any(|it| it.node == node || it.id == id)
+    {
+        return Err(Refusal::Already);
+    }
+    let mut next = record.next();
+    next.replicas.push(Replica {
+        id,
+        node,
+        worth: Worth::Creating,
+        left_epoch: None,
+    });
+    Ok(next)
+}
+
+/// A replica is given up: its node removes the file once this is committed.
+///
+/// # Errors
+/// It is gone already, or it is in sync or being filled: it must leave first.
+pub fn remove(record: &Record, id: ReplicaId) -> Change {
+    match record.replica(id) {
+        Err(_) => Err(Refusal::Already),
+        Ok(it) if matches!(it.worth, Worth::InSync | Worth::Syncing) => Err(Refusal::InUse(id)),
+        Ok(_) => {
+            let mut next = record.next();
+            next.replicas.retain(|it| it.id != id);
+            Ok(next)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,187 +1,203 @@
-//! How a copy that fell behind is brought back, and where a missing one is made.
+//! Which copies are filled, how, and where new ones go.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-use undine_model::{NodeId, ReplicaId};
+use undine_model::{Bytes, NodeId, ReplicaId};
 
 use crate::membership::{Record, Replica, Worth};
 
 /// What is copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// What the owner's daemon has recorded as written since the copy fell behind.
+    /// What was written since it left.
     Bitmap,
     /// Everything.
     Full,
 }
 
-/// Which way back a copy has, and why. The record of writes is enough only when the owner's daemon
-/// (`source` is its incarnation now) has kept it without a gap and the owner is the one under whom
-/// the copy left: a dead owner may have written to this copy what no other has.
-pub fn method(record: &Record, replica: &Replica, source: Option<&str>) -> (Method, &'static str) {
-    let Some(left) = &replica.left else {
-        return (Method::Full, "nobody knows since when it lacks writes");
-    };
-    if left.epoch != record.epoch {
-        return (Method::Full, "the owner changed since it fell behind");
+/// How a replica is filled. What it lacks is known only when it left under this epoch, while its
+/// owner went on, and the owner's daemon has run without interruption since: `bitmap_kept`, as the
+/// owner's node says. In every other case both sides may have writes that the other has not.
+pub fn method(record: &Record, replica: &Replica, bitmap_kept: bool) -> Method {
+    if bitmap_kept && replica.left_epoch == Some(record.epoch) {
+        Method::Bitmap
+    } else {
+        Method::Full
     }
-    if Some(left.source.as_str()) != source {
-        return (Method::Full, "the owner's daemon was restarted since");
-    }
-    (
-        Method::Bitmap,
-        "the owner recorded every write since it fell behind",
-    )
 }
 
-/// What a server with too few members needs next.
+/// A node that could hold a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
-    /// It has all its copies.
-    Nothing,
-    /// This copy is brought back.
-    Refill(ReplicaId),
-    /// A new copy is made on one of the other nodes; the one named is given up.
-    New {
-        /// Nodes that may take it: alive, without a copy of this server.
-        nodes: Vec<NodeId>,
-        /// Nobody waits for it any more.
-        instead_of: Option<ReplicaId>,
-    },
-    /// There is nothing to do but wait.
-    Wait(&'static str),
+pub struct Spot {
+    /// Which one; it is alive and takes new things.
+    pub node: NodeId,
+    /// Disk that is free there.
+    pub free: Bytes,
+    /// Its rack, where racks are known.
+    pub rack: Option<String>,
 }
 
-/// Decides it. `alive` are the nodes that may hold copies; `is_patient` says for a node that is
-/// away whether it is still waited for.
-pub fn next(
+/// Something to do for the copies of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fill {
+    /// Commit [`crate::membership::begin_sync`], open it for a resync and let it join.
+    Begin(ReplicaId),
+    /// Commit [`crate::membership::add`] for this node, then begin.
+    Add(NodeId),
+    /// Commit [`crate::membership::remove`]: it is replaced.
+    Remove(ReplicaId),
+}
+
+/// What is to be done now, and why, so that every slot has its replica again. Copies that are
+/// there are filled before new ones are made; a new one goes to the node with most free disk that
+/// has none, in a rack that has none where there is one.
+pub fn plan(record: &Record, spots: &[Spot], size: Bytes) -> Vec<(Fill, String)> {
+    let members = record.in_sync().count();
+    if members == 0 {
+        return Vec::new();
+    }
+    let under_way = record.syncing_ids().len();
+    let missing = record.slots.saturating_sub(members + under_way);
+    if missing == 0 {
+        return surplus(record, members);
+    }
+    let is_spot = |node: NodeId| spots.iter().any(|it| it.node == node);
+    let mut at_hand: Vec<&Replica> = record
+        .replicas
+        .iter()
+        .filter(|it| matches!(it.worth, Worth::Stale | Worth::Creating) && is_spot(it.node))
+        .collect();
+    at_hand.sort_by_key(|it| (Reverse(it.left_epoch), it.id));
+    let mut fills: Vec<(Fill, String)> = at_hand
+        .into_iter()
+        .take(missing)
+        .map(|it| {
+            let why = format!("the copy on node {} lacks writes", it.node);
+            (Fill::Begin(it.id), why)
+        })
+        .collect();
+    while fills.len() < missing {
+        let Some(spot) = best_spot(record, spots, size, &fills) else {
+            break;
+        };
+        let why = format!(
+            "{missing} of {} copies are missing; node {} has most room of those without one",
+            record.slots, spot.node
+        );
+        fills.push((Fill::Add(spot.node), why));
+    }
+    fills
+}
+
+/// Every slot has its replica: what else there is was replaced.
+fn surplus(record: &Record, members: usize) -> Vec<(Fill, String)> {
+    if members < record.slots {
+        return Vec::new();
+    }
+    let left = record
+        .replicas
+        .iter()
+        .filter(|it| !matches!(it.worth, Worth::InSync | Worth::Syncing));
+    left.map(|it| {
+        let why = format!("the copy on node {} was replaced", it.node);
+        (Fill::Remove(it.id), why)
+    })
+    .collect()
+}
+
+fn best_spot<'a>(
     record: &Record,
-    wanted: usize,
-    alive: &BTreeSet<NodeId>,
-    is_patient: impl Fn(NodeId) -> bool,
-) -> Next {
-    if !record.owner.is_some_and(|owner| alive.contains(&owner)) {
-        return Next::Wait("its owner is away");
-    }
-    if record.members().count() >= wanted {
-        return Next::Nothing;
-    }
-    let behind = |replica: &&Replica| !matches!(replica.worth, Worth::InSync | Worth::Lost);
-    let mut others = record.replicas.iter().filter(behind);
-    // One that is being filled goes on first: its way is the shortest.
-    let here = others
-        .clone()
-        .filter(|replica| alive.contains(&replica.node))
-        .min_by_key(|replica| {
-            (
-                replica.worth != Worth::Syncing,
-                replica.left.is_none(),
-                replica.id,
-            )
-        });
-    if let Some(replica) = here {
-        return Next::Refill(replica.id);
-    }
-    if record.replicas.len() >= wanted && others.clone().any(|replica| is_patient(replica.node)) {
-        return Next::Wait("the node of its other copy is expected back");
-    }
-    let holders: BTreeSet<NodeId> = record.replicas.iter().map(|replica| replica.node).collect();
-    let nodes: Vec<NodeId> = alive.difference(&holders).copied().collect();
-    if nodes.is_empty() {
-        return Next::Wait("no other node is there to hold a copy");
-    }
-    let full = record.replicas.len() >= wanted;
-    Next::New {
-        nodes,
-        instead_of: full
-            .then(|| others.next().map(|replica| replica.id))
-            .flatten(),
-    }
+    spots: &'a [Spot],
+    size: Bytes,
+    fills: &[(Fill, String)],
+) -> Option<&'a Spot> {
+    let mut taken: BTreeSet<NodeId> = record.replicas.iter().map(|it| it.node).collect();
+    taken.extend(fills.iter().filter_map(|(fill, _)| match fill {
+        Fill::Add(node) => Some(*node),
+        _ => None,
+    }));
+    let racks: BTreeSet<&String> = spots
+        .iter()
+        .filter(|it| taken.contains(&it.node))
+        .filter_map(|it| it.rack.as_ref())
+        .collect();
+    spots
+        .iter()
+        .filter(|it| !taken.contains(&it.node) && it.free >= size)
+        .min_by_key(|it| {
+            let shares_rack = it.rack.as_ref().is_some_and(|rack| racks.contains(rack));
+            (shares_rack, Reverse(it.free), it.node)
+        })
 }
 
 #[cfg(test)]
 mod tests {
-    use undine_model::Id;
-
     use super::*;
+    use crate::membership::{degrade, promote};
+    use crate::testing::{node, nodes, record, replica_id as r};
+    use Worth::{InSync, Lost, Stale, Syncing};
 
-    fn node(n: u8) -> NodeId {
-        Id::from_parts(1, [n; 10])
-    }
+    const SIZE: Bytes = Bytes::gib(1);
 
-    fn copy(n: u8, worth: Worth) -> Replica {
-        Replica::new(Id::from_parts(2, [n; 10]), node(n), worth)
-    }
-
-    fn record(replicas: Vec<Replica>) -> Record {
-        Record {
-            server: Id::from_parts(3, [0; 10]),
-            epoch: 3,
-            version: 1,
-            owner: Some(node(1)),
-            replicas,
+    fn spot(number: u64, gib: u64, rack: Option<&str>) -> Spot {
+        Spot {
+            node: node(number),
+            free: Bytes::gib(gib),
+            rack: rack.map(str::to_owned),
         }
     }
 
-    fn alive(nodes: &[u8]) -> BTreeSet<NodeId> {
-        nodes.iter().copied().map(node).collect()
+    fn fills(record: &Record, spots: &[Spot]) -> Vec<Fill> {
+        let planned = plan(record, spots, SIZE);
+        planned.into_iter().map(|(fill, _)| fill).collect()
     }
 
     #[test]
-    fn the_record_of_writes_counts_only_without_a_gap() {
-        let two = record(vec![copy(1, Worth::InSync), copy(2, Worth::InSync)]);
-        let degraded = two.degrade(copy(2, Worth::InSync).id, Some("abc")).unwrap();
-        let behind = degraded.on(node(2)).unwrap();
-        assert_eq!(method(&degraded, behind, Some("abc")).0, Method::Bitmap);
-        assert_eq!(method(&degraded, behind, Some("new")).0, Method::Full);
-        assert_eq!(method(&degraded, behind, None).0, Method::Full);
-        let mut moved = degraded.clone();
-        moved.epoch += 1;
-        assert_eq!(method(&moved, behind, Some("abc")).0, Method::Full);
-        let promoted = two.promote(node(2)).unwrap();
-        let behind = promoted.on(node(1)).unwrap();
-        assert_eq!(method(&promoted, behind, Some("abc")).0, Method::Full);
+    fn a_bitmap_counts_only_while_the_owner_has_gone_on_uninterrupted() {
+        let one = degrade(&record(&[InSync, InSync]), 3, r(2)).unwrap();
+        assert_eq!(method(&one, &one.replicas[1], true), Method::Bitmap);
+        assert_eq!(method(&one, &one.replicas[1], false), Method::Full);
+        let mut later = one.clone();
+        later.epoch += 1;
+        assert_eq!(method(&later, &later.replicas[1], true), Method::Full);
+        let taken = promote(&record(&[InSync, InSync]), &nodes(&[1]), node(2)).unwrap();
+        assert_eq!(method(&taken, &taken.replicas[0], true), Method::Full);
     }
 
     #[test]
-    fn a_copy_that_is_there_comes_back_before_a_new_one_is_made() {
-        let server = record(vec![copy(1, Worth::InSync), copy(2, Worth::Stale)]);
-        let id = server.replicas[1].id;
+    fn a_copy_at_hand_is_filled_before_a_new_one_is_made() {
+        let it = record(&[InSync, Stale]);
+        let spots = [spot(1, 9, None), spot(2, 9, None), spot(3, 9, None)];
+        assert_eq!(fills(&it, &spots), [Fill::Begin(r(2))]);
+        // Its node is away: another node gets one, at once.
         assert_eq!(
-            next(&server, 2, &alive(&[1, 2, 3]), |_| true),
-            Next::Refill(id)
+            fills(&it, &[spots[0].clone(), spots[2].clone()]),
+            [Fill::Add(node(3))]
         );
-        let full = record(vec![copy(1, Worth::InSync), copy(2, Worth::InSync)]);
-        assert_eq!(next(&full, 2, &alive(&[1, 2, 3]), |_| true), Next::Nothing);
+        let filling = record(&[InSync, Syncing]);
+        assert!(fills(&filling, &spots).is_empty());
     }
 
     #[test]
-    fn a_node_that_stays_away_is_replaced_after_some_patience() {
-        let server = record(vec![copy(1, Worth::InSync), copy(2, Worth::Stale)]);
-        let waits = next(&server, 2, &alive(&[1, 3]), |_| true);
-        assert!(matches!(waits, Next::Wait(_)), "{waits:?}");
-        let new = Next::New {
-            nodes: vec![node(3)],
-            instead_of: Some(server.replicas[1].id),
-        };
-        assert_eq!(next(&server, 2, &alive(&[1, 3]), |_| false), new);
-        let waits = next(&server, 2, &alive(&[1]), |_| false);
-        assert!(matches!(waits, Next::Wait(_)), "nobody else is there");
-        assert!(matches!(
-            next(&server, 2, &alive(&[2, 3]), |_| false),
-            Next::Wait(_)
-        ));
+    fn a_new_copy_goes_to_another_rack_and_where_there_is_room() {
+        let it = record(&[InSync, Lost]);
+        let spots = [
+            spot(1, 9, Some("a")),
+            spot(3, 90, Some("a")),
+            spot(4, 5, Some("b")),
+            spot(5, 0, Some("c")),
+        ];
+        assert_eq!(fills(&it, &spots), [Fill::Add(node(4))]);
+        assert!(fills(&it, &spots[..1]).is_empty());
     }
 
     #[test]
-    fn a_server_that_wants_more_copies_gets_them_beside_the_others() {
-        let server = record(vec![copy(1, Worth::InSync)]);
-        let new = Next::New {
-            nodes: vec![node(2), node(3)],
-            instead_of: None,
-        };
-        assert_eq!(next(&server, 2, &alive(&[1, 2, 3]), |_| false), new);
+    fn what_was_replaced_is_removed_once_every_slot_has_its_replica() {
+        let mut it = record(&[InSync, Stale, InSync]);
+        it.slots = 2;
+        assert_eq!(fills(&it, &[]), [Fill::Remove(r(2))]);
+        it.replicas[2].worth = Syncing;
+        assert!(fills(&it, &[]).is_empty());
     }
 }

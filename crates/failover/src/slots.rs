@@ -1,223 +1,285 @@
-//! The slots of a server's disk at its owner: a write is acknowledged when every slot has it. A
-//! slot whose copy failed holds everything up until control has committed that the copy is no
-//! member; only then an empty slot, which takes writes and answers no read, stands in for it.
+//! The slots of a running server's disk, on its owner's node: a write is acknowledged when every
+//! slot has it. Which replica leaves its slot, and when the guest may go on.
+//!
+//! A slot's replica leaves only when control has committed that it is no member **and** is not
+//! being filled: a joined replica that failed before its joining was committed could otherwise be
+//! made a member by a commit that is under way, after the guest has gone on without it.
+//!
+//! Keep [`Slots`] in a file and write it before acting on it: an agent that starts again must not
+//! take an old word of control for a new one.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use undine_model::ReplicaId;
 
-/// How a slot stands.
+/// One slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Its copy receives every write.
-    Live,
-    /// Its copy failed: nothing is acknowledged.
-    Failed,
-    /// Nothing stands in it.
+#[serde(rename_all = "snake_case", tag = "state", content = "replica")]
+pub enum Slot {
+    /// Its replica receives and flushes every write.
+    Live(ReplicaId),
+    /// Its replica failed: the guest stands still.
+    Failed(ReplicaId),
+    /// A placeholder is in it.
     Empty,
 }
 
-/// A slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Slot {
-    /// Its copy; none when it is empty.
-    pub replica: Option<ReplicaId>,
-    /// How it stands.
-    pub state: State,
+/// The slots of one server, and the newest of control's words about them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slots {
+    /// The epoch under which the server runs here.
+    pub epoch: u64,
+    /// The highest version of the record that was heard of.
+    pub version: u64,
+    /// The slots.
+    pub slots: Vec<Slot>,
 }
 
-/// What the owner's node does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// The empty stand-in goes into this slot.
-    Empty(usize),
-    /// The server goes on, if a failed write stopped it.
-    Continue,
+/// What control has committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The owner's epoch.
+    pub epoch: u64,
+    /// The record's version.
+    pub version: u64,
+    /// The replicas in sync.
+    pub in_sync: BTreeSet<ReplicaId>,
+    /// Those that are being filled.
+    pub syncing: BTreeSet<ReplicaId>,
 }
 
-/// What control said belongs to another time.
+/// Why a word of control, or a join, is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// Another owner's.
-    #[error("this is about epoch {asked}, the server runs under epoch {here}")]
+pub enum SlotRefusal {
+    /// Another epoch.
+    #[error(
+        "said under epoch {said}, but the server runs here under {here}: read the record again"
+    )]
     OtherEpoch {
-        /// Control's.
-        asked: u64,
-        /// The server's.
+        /// This one.
+        said: u64,
+        /// The one here.
         here: u64,
     },
-    /// Something newer was heard already.
-    #[error("version {asked} is older than version {seen}, which was heard already")]
-    Older {
-        /// Control's.
-        asked: u64,
-        /// The newest that was heard.
+    /// An old word.
+    #[error("version {said} is older than {seen}, which was seen: read the record again")]
+    OldVersion {
+        /// This one.
+        said: u64,
+        /// The one seen.
         seen: u64,
     },
+    /// No slot is empty.
+    #[error("no slot is empty: a replica must leave first")]
+    NoSlot,
 }
 
-/// The disk of a server that runs here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Disk {
-    epoch: u64,
-    version: u64,
-    slots: Vec<Slot>,
-}
-
-impl Disk {
-    /// A disk of so many slots, the first ones filled; the others begin empty.
-    pub fn new(epoch: u64, version: u64, replicas: &[ReplicaId], slots: usize) -> Self {
-        let slots = (0..slots.max(replicas.len())).map(|at| match replicas.get(at) {
-            Some(replica) => Slot {
-                replica: Some(*replica),
-                state: State::Live,
-            },
-            None => Slot {
-                replica: None,
-                state: State::Empty,
-            },
-        });
+impl Slots {
+    /// A server starts with these replicas; the other slots get placeholders.
+    pub fn start(epoch: u64, version: u64, count: usize, replicas: &[ReplicaId]) -> Self {
+        let mut slots: Vec<Slot> = replicas.iter().copied().map(Slot::Live).collect();
+        slots.resize(count.max(replicas.len()), Slot::Empty);
         Self {
             epoch,
             version,
-            slots: slots.collect(),
+            slots,
         }
     }
 
-    /// The slots, in order.
-    pub fn slots(&self) -> &[Slot] {
-        &self.slots
-    }
-
-    /// Whether a write can be acknowledged now.
-    pub fn acknowledges(&self) -> bool {
-        self.slots.iter().all(|slot| slot.state != State::Failed)
-            && self.slots.iter().any(|slot| slot.state == State::Live)
-    }
-
-    /// A copy does not answer, or answered with an error.
-    pub fn failed(&mut self, replica: ReplicaId) {
-        for slot in &mut self.slots {
-            if slot.replica == Some(replica) {
-                slot.state = State::Failed;
-            }
-        }
-    }
-
-    /// A copy was filled and stands in an empty slot; none is left when this says no.
-    pub fn joined(&mut self, replica: ReplicaId) -> bool {
-        let empty = self
+    /// A replica did not answer in time, or its connection broke. Tells whether that is news.
+    pub fn failed(&mut self, replica: ReplicaId) -> bool {
+        let mut is_news = false;
+        for slot in self
             .slots
             .iter_mut()
-            .find(|slot| slot.state == State::Empty);
-        let Some(slot) = empty else { return false };
-        *slot = Slot {
-            replica: Some(replica),
-            state: State::Live,
-        };
-        true
+            .filter(|it| **it == Slot::Live(replica))
+        {
+            *slot = Slot::Failed(replica);
+            is_news = true;
+        }
+        is_news
     }
 
-    /// Control has committed who the members are: failed copies that are none are let go, and the
-    /// server goes on when no failed one is left. A live copy that is no member yet stays: it has
-    /// just joined, and leaves by a commit like any other.
+    /// Control has committed this: the replicas that leave now, each for a placeholder. Write
+    /// `self` down, swap each out and call [`Slots::vacated`], then continue the guest if
+    /// [`Slots::may_continue`].
     ///
     /// # Errors
-    /// It is about another owner or an older commit; nothing is done.
-    pub fn committed(
-        &mut self,
-        epoch: u64,
-        version: u64,
-        members: &[ReplicaId],
-    ) -> Result<Vec<Order>, Refused> {
-        if epoch != self.epoch {
-            return Err(Refused::OtherEpoch {
-                asked: epoch,
-                here: self.epoch,
-            });
-        }
-        if version < self.version {
-            return Err(Refused::Older {
-                asked: version,
+    /// Another epoch, or an older version than was seen.
+    pub fn committed(&mut self, said: &Committed) -> Result<Vec<ReplicaId>, SlotRefusal> {
+        self.at_epoch(said.epoch)?;
+        if said.version < self.version {
+            return Err(SlotRefusal::OldVersion {
+                said: said.version,
                 seen: self.version,
             });
         }
-        self.version = version;
-        let mut orders = Vec::new();
-        for (at, slot) in self.slots.iter_mut().enumerate() {
-            let is_member = slot.replica.is_some_and(|id| members.contains(&id));
-            if slot.state == State::Failed && !is_member {
-                *slot = Slot {
-                    replica: None,
-                    state: State::Empty,
-                };
-                orders.push(Order::Empty(at));
+        self.version = said.version;
+        let stays = |it: &ReplicaId| said.in_sync.contains(it) || said.syncing.contains(it);
+        Ok(self
+            .replicas()
+            .into_iter()
+            .filter(|it| !stays(it))
+            .collect())
+    }
+
+    /// A placeholder has taken this replica's place.
+    pub fn vacated(&mut self, replica: ReplicaId) {
+        for slot in &mut self.slots {
+            if matches!(*slot, Slot::Live(it) | Slot::Failed(it) if it == replica) {
+                *slot = Slot::Empty;
             }
         }
-        if self.acknowledges() {
-            orders.push(Order::Continue);
+    }
+
+    /// May a copy be started whose target will take an empty slot?
+    ///
+    /// # Errors
+    /// Another epoch, or no slot is empty.
+    pub fn may_join(&self, epoch: u64) -> Result<(), SlotRefusal> {
+        self.at_epoch(epoch)?;
+        let has_room = self.slots.contains(&Slot::Empty);
+        has_room.then_some(()).ok_or(SlotRefusal::NoSlot)
+    }
+
+    /// The last pass is done and flushed, with the guest standing still: the replica takes an
+    /// empty slot.
+    ///
+    /// # Errors
+    /// Another epoch, or no slot is empty.
+    pub fn joined(&mut self, epoch: u64, replica: ReplicaId) -> Result<(), SlotRefusal> {
+        self.at_epoch(epoch)?;
+        if self.is_live(replica) {
+            return Ok(());
         }
-        Ok(orders)
+        let empty = self.slots.iter_mut().find(|it| **it == Slot::Empty);
+        *empty.ok_or(SlotRefusal::NoSlot)? = Slot::Live(replica);
+        Ok(())
+    }
+
+    /// No slot holds a replica that failed, and one holds a replica at all.
+    pub fn may_continue(&self) -> bool {
+        let is_failed = |it: &Slot| matches!(it, Slot::Failed(_));
+        !self.slots.iter().any(is_failed) && !self.live().is_empty()
+    }
+
+    /// Does it receive every write?
+    pub fn is_live(&self, replica: ReplicaId) -> bool {
+        self.slots.contains(&Slot::Live(replica))
+    }
+
+    /// The replicas that receive every write.
+    pub fn live(&self) -> BTreeSet<ReplicaId> {
+        let live = self.slots.iter().filter_map(|it| match it {
+            Slot::Live(id) => Some(*id),
+            _ => None,
+        });
+        live.collect()
+    }
+
+    /// The replicas that failed: control is to be asked to commit that they leave.
+    pub fn failures(&self) -> BTreeSet<ReplicaId> {
+        let failed = self.slots.iter().filter_map(|it| match it {
+            Slot::Failed(id) => Some(*id),
+            _ => None,
+        });
+        failed.collect()
+    }
+
+    fn replicas(&self) -> BTreeSet<ReplicaId> {
+        self.live().union(&self.failures()).copied().collect()
+    }
+
+    fn at_epoch(&self, said: u64) -> Result<(), SlotRefusal> {
+        let here = self.epoch;
+        if said == here {
+            return Ok(());
+        }
+        Err(SlotRefusal::OtherEpoch { said, here })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use undine_model::Id;
-
     use super::*;
+    use crate::testing::{ids, replica_id as r};
 
-    fn copy(n: u8) -> ReplicaId {
-        Id::from_parts(1, [n; 10])
-    }
-
-    #[test]
-    fn nothing_goes_on_before_the_commit() {
-        let mut disk = Disk::new(4, 7, &[copy(1), copy(2)], 2);
-        assert!(disk.acknowledges());
-        disk.failed(copy(2));
-        assert!(!disk.acknowledges());
-        let still = disk.committed(4, 7, &[copy(1), copy(2)]).unwrap();
-        assert_eq!(still, [], "it is a member still");
-        let orders = disk.committed(4, 8, &[copy(1)]).unwrap();
-        assert_eq!(orders, [Order::Empty(1), Order::Continue]);
-        assert!(disk.acknowledges());
-    }
-
-    #[test]
-    fn what_is_old_or_another_owner_s_changes_nothing() {
-        let mut disk = Disk::new(4, 7, &[copy(1), copy(2)], 2);
-        disk.failed(copy(2));
-        let before = disk.clone();
-        let old = disk.committed(4, 6, &[copy(1)]);
-        assert_eq!(old, Err(Refused::Older { asked: 6, seen: 7 }));
-        for epoch in [3, 5] {
-            assert!(disk.committed(epoch, 9, &[copy(1)]).is_err());
+    fn said(version: u64, in_sync: &[u64], syncing: &[u64]) -> Committed {
+        Committed {
+            epoch: 3,
+            version,
+            in_sync: ids(in_sync),
+            syncing: ids(syncing),
         }
-        assert_eq!(disk, before);
+    }
+
+    fn two() -> Slots {
+        Slots::start(3, 7, 2, &[r(1), r(2)])
     }
 
     #[test]
-    fn a_copy_that_joined_stays_though_it_is_no_member_yet() {
-        let mut disk = Disk::new(1, 1, &[copy(1)], 2);
-        assert!(disk.joined(copy(2)));
-        assert!(!disk.joined(copy(3)), "no slot is left");
-        assert_eq!(disk.committed(1, 2, &[copy(1)]).unwrap(), [Order::Continue]);
-        assert_eq!(disk.slots()[1].state, State::Live);
-        disk.failed(copy(2));
-        let orders = disk.committed(1, 2, &[copy(1)]).unwrap();
+    fn a_failed_replica_leaves_only_when_control_has_committed_it() {
+        let mut slots = two();
+        assert!(slots.may_continue());
+        assert!(slots.failed(r(2)) && !slots.failed(r(2)));
+        assert!(!slots.may_continue());
+        assert_eq!(slots.committed(&said(7, &[1, 2], &[])), Ok(vec![]));
+        assert_eq!(slots.committed(&said(8, &[1], &[])), Ok(vec![r(2)]));
+        assert!(!slots.may_continue());
+        slots.vacated(r(2));
+        assert!(slots.may_continue());
+        assert_eq!(slots.live(), ids(&[1]));
+    }
+
+    #[test]
+    fn old_words_and_words_under_another_epoch_change_nothing() {
+        let mut slots = two();
+        slots.failed(r(2));
+        let before = slots.clone();
         assert_eq!(
-            orders,
-            [Order::Empty(1), Order::Continue],
-            "said again after it failed"
+            slots.committed(&said(6, &[1], &[])),
+            Err(SlotRefusal::OldVersion { said: 6, seen: 7 })
         );
+        let foreign = Committed {
+            epoch: 4,
+            ..said(9, &[1], &[])
+        };
+        assert_eq!(
+            slots.committed(&foreign),
+            Err(SlotRefusal::OtherEpoch { said: 4, here: 3 })
+        );
+        assert_eq!(slots, before);
     }
 
     #[test]
-    fn a_disk_without_a_live_copy_acknowledges_nothing() {
-        let mut disk = Disk::new(1, 1, &[copy(1)], 1);
-        disk.failed(copy(1));
-        assert_eq!(disk.committed(1, 2, &[]).unwrap(), [Order::Empty(0)]);
-        assert!(!disk.acknowledges());
+    fn a_joined_replica_that_fails_before_the_commit_stays_until_it_is_said_to_leave() {
+        let mut slots = Slots::start(3, 7, 2, &[r(1)]);
+        slots.may_join(3).unwrap();
+        slots.joined(3, r(2)).unwrap();
+        slots.joined(3, r(2)).unwrap();
+        assert_eq!(slots.may_join(3), Err(SlotRefusal::NoSlot));
+        slots.failed(r(2));
+        assert_eq!(slots.committed(&said(8, &[1], &[2])), Ok(vec![]));
+        assert!(!slots.may_continue());
+        assert_eq!(slots.committed(&said(9, &[1], &[])), Ok(vec![r(2)]));
+    }
+
+    #[test]
+    fn a_replica_that_control_took_out_leaves_although_it_answers() {
+        assert_eq!(two().committed(&said(8, &[1], &[])), Ok(vec![r(2)]));
+    }
+
+    #[test]
+    fn nothing_goes_on_without_a_replica() {
+        assert!(!Slots::start(3, 7, 2, &[]).may_continue());
+    }
+
+    #[test]
+    fn slots_survive_their_file() {
+        let mut slots = two();
+        slots.failed(r(1));
+        let text = serde_json::to_string(&slots).unwrap();
+        assert_eq!(serde_json::from_str::<Slots>(&text).unwrap(), slots);
     }
 }

@@ -1,221 +1,207 @@
-//! Where the servers of a dead node go: each to a node that holds a copy of it with every
-//! acknowledged write, important ones first, spread by the memory that stays free. Simple and
-//! fair; a server that fits nowhere is started all the same where most is free, and says so:
-//! crowded is better than down.
+//! Where the servers of dead nodes start again: simple and fair. The most important are placed
+//! first; each goes to a node that holds a replica in sync and has the room. Every choice has its
+//! reason in words.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use undine_model::{Bytes, NodeId, ServerId};
 
-/// A node that lives.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Room {
-    /// Which one.
-    pub node: NodeId,
-    /// Its name, for reasons.
-    pub name: String,
-    /// Memory that no server was promised.
-    pub free: Bytes,
-    /// May it take servers? A cordoned node only as the last way out.
-    pub open: bool,
-}
-
-/// A server whose node is dead.
+/// A server that needs a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Homeless {
     /// Which one.
     pub server: ServerId,
-    /// 0 to 9; the highest first.
-    pub importance: u8,
-    /// Memory that it takes.
+    /// Higher ones are placed first.
+    pub importance: u32,
+    /// Memory that it needs.
     pub memory: Bytes,
-    /// Servers of one group keep apart where they can.
-    pub group: Option<String>,
-    /// Living nodes with a copy that may be promoted.
-    pub candidates: Vec<NodeId>,
+    /// Hash of its image.
+    pub image: Option<String>,
+    /// Servers of one group should not share a node.
+    pub apart: Option<String>,
+    /// Nodes that hold a replica in sync.
+    pub holders: Vec<NodeId>,
+}
+
+/// A node that is alive and takes servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// Which one.
+    pub node: NodeId,
+    /// Memory that is free for servers.
+    pub free: Bytes,
+    /// Hashes of the images at hand.
+    pub images: BTreeSet<String>,
+    /// The groups of the servers there, one entry a server.
+    pub groups: Vec<String>,
 }
 
 /// Where a server goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// Which one.
+pub struct Choice {
+    /// Which server.
     pub server: ServerId,
-    /// There; none when no candidate lives.
-    pub node: Option<NodeId>,
+    /// There; none when it must wait.
+    pub target: Option<NodeId>,
     /// Why, in words.
     pub reason: String,
 }
 
-/// Chooses for all of them, in the order in which they are to be started.
-pub fn spread(homeless: &[Homeless], rooms: &[Room]) -> Vec<Target> {
-    let mut order: Vec<&Homeless> = homeless.iter().collect();
-    // Those with the fewest ways out first, so that others do not take their only room.
-    order.sort_by_key(|server| {
-        (
-            Reverse(server.importance),
-            server.candidates.len(),
-            Reverse(server.memory),
-            server.server,
-        )
-    });
-    let mut state = State {
-        free: rooms
-            .iter()
-            .map(|room| (room.node, i128::from(room.free.0)))
-            .collect(),
-        taken: BTreeMap::new(),
-        groups: BTreeMap::new(),
-    };
-    order
-        .into_iter()
-        .map(|server| choose(server, rooms, &mut state))
-        .collect()
+/// How well a node suits; lower is better, compared from the top.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Fitness {
+    lacks_image: bool,
+    of_its_group: usize,
+    restarts: usize,
+    left: Reverse<Bytes>,
+    node: NodeId,
 }
 
-struct State {
-    free: BTreeMap<NodeId, i128>,
-    taken: BTreeMap<NodeId, u32>,
-    groups: BTreeMap<(NodeId, String), u32>,
-}
-
-fn choose(server: &Homeless, rooms: &[Room], state: &mut State) -> Target {
-    let needs = i128::from(server.memory.0);
-    let alike = |state: &State, node| {
-        let group = server.group.clone().unwrap_or_default();
-        state.groups.get(&(node, group)).copied().unwrap_or(0)
-    };
-    let best = rooms
+/// A target for each, in the order in which they should be started.
+pub fn spread(homeless: &[Homeless], rooms: &[Room]) -> Vec<Choice> {
+    let mut rooms: BTreeMap<NodeId, (Room, usize)> = rooms
         .iter()
-        .filter(|room| server.candidates.contains(&room.node))
-        .min_by_key(|room| {
-            let left = state.free[&room.node] - needs;
-            let crowded = left < 0;
-            let taken = state.taken.get(&room.node).copied().unwrap_or(0);
-            (
-                crowded,
-                !room.open,
-                alike(state, room.node),
-                taken,
-                Reverse(left),
-                room.node,
+        .map(|room| (room.node, (room.clone(), 0)))
+        .collect();
+    let mut order: Vec<&Homeless> = homeless.iter().collect();
+    order.sort_by_key(|it| (Reverse(it.importance), Reverse(it.memory), it.server));
+    order.into_iter().map(|it| place(it, &mut rooms)).collect()
+}
+
+fn place(it: &Homeless, rooms: &mut BTreeMap<NodeId, (Room, usize)>) -> Choice {
+    let alive = it
+        .holders
+        .iter()
+        .filter(|node| rooms.contains_key(node))
+        .count();
+    let best = it
+        .holders
+        .iter()
+        .filter_map(|node| fitness(it, rooms.get(node)?))
+        .min();
+    let Some(best) = best else {
+        let reason = if alive == 0 {
+            "waiting: no node with a replica in sync is there".to_owned()
+        } else {
+            format!(
+                "waiting: {alive} nodes hold a replica in sync, none has {} MiB of memory free",
+                it.memory.0 >> 20
             )
-        });
-    let Some(room) = best else {
-        return Target {
-            server: server.server,
-            node: None,
-            reason: "no living node holds a copy with every acknowledged write".to_owned(),
+        };
+        return Choice {
+            server: it.server,
+            target: None,
+            reason,
         };
     };
-    let left = state.free.entry(room.node).or_default();
-    *left -= needs;
-    let left = *left;
-    *state.taken.entry(room.node).or_default() += 1;
-    if let Some(group) = &server.group {
-        *state.groups.entry((room.node, group.clone())).or_default() += 1;
+    let reason = format!(
+        "best of {alive} nodes with a replica in sync: image {}, {} of its group there, {} other restarts, {} MiB left",
+        if best.lacks_image {
+            "to be fetched"
+        } else {
+            "at hand"
+        },
+        best.of_its_group,
+        best.restarts,
+        best.left.0.0 >> 20,
+    );
+    if let Some((room, restarts)) = rooms.get_mut(&best.node) {
+        room.free = best.left.0;
+        room.groups.extend(it.apart.clone());
+        *restarts += 1;
     }
-    Target {
-        server: server.server,
-        node: Some(room.node),
-        reason: reason(room, left, server.candidates.len()),
+    Choice {
+        server: it.server,
+        target: Some(best.node),
+        reason,
     }
 }
 
-fn reason(room: &Room, left: i128, ways: usize) -> String {
-    let name = &room.name;
-    let of = match ways {
-        1 => "it alone holds a copy".to_owned(),
-        ways => format!("of {ways} nodes that hold a copy"),
-    };
-    match u64::try_from(left) {
-        Ok(left) => format!("{name}, {of}: {} of memory stay free", Bytes(left)),
-        Err(_) => {
-            let over = Bytes(u64::try_from(-left).unwrap_or(u64::MAX));
-            format!("{name}, {of}: it is {over} short of memory, but crowded is better than down")
-        }
-    }
+fn fitness(it: &Homeless, (room, restarts): &(Room, usize)) -> Option<Fitness> {
+    let left = room.free.0.checked_sub(it.memory.0)?;
+    let is_of_group = |group: &&String| it.apart.as_ref() == Some(*group);
+    Some(Fitness {
+        lacks_image: it
+            .image
+            .as_ref()
+            .is_some_and(|hash| !room.images.contains(hash)),
+        of_its_group: room.groups.iter().filter(is_of_group).count(),
+        restarts: *restarts,
+        left: Reverse(Bytes(left)),
+        node: room.node,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use undine_model::Id;
-
     use super::*;
+    use crate::testing::{node, server};
 
-    fn node(n: u8) -> NodeId {
-        Id::from_parts(1, [n; 10])
-    }
-
-    fn room(n: u8, free_mib: u64) -> Room {
-        Room {
-            node: node(n),
-            name: format!("node-{n}"),
-            free: Bytes::mib(free_mib),
-            open: true,
-        }
-    }
-
-    fn server(n: u8, importance: u8, nodes: &[u8]) -> Homeless {
+    fn homeless(number: u64, importance: u32, holders: &[u64]) -> Homeless {
         Homeless {
-            server: Id::from_parts(2, [n; 10]),
+            server: server(number),
             importance,
-            memory: Bytes::mib(512),
-            group: None,
-            candidates: nodes.iter().copied().map(node).collect(),
+            memory: Bytes::gib(1),
+            image: Some("abc".to_owned()),
+            apart: None,
+            holders: holders.iter().copied().map(node).collect(),
         }
     }
 
+    fn room(number: u64, gib: u64) -> Room {
+        Room {
+            node: node(number),
+            free: Bytes::gib(gib),
+            images: BTreeSet::from(["abc".to_owned()]),
+            groups: Vec::new(),
+        }
+    }
+
+    fn targets(choices: &[Choice]) -> Vec<Option<NodeId>> {
+        choices.iter().map(|it| it.target).collect()
+    }
+
     #[test]
-    fn servers_spread_and_the_important_ones_come_first() {
-        let servers = [
-            server(1, 5, &[2, 3]),
-            server(2, 9, &[2, 3]),
-            server(3, 5, &[2]),
+    fn restarts_are_spread_and_the_important_come_first() {
+        let all = [
+            homeless(1, 1, &[2, 3]),
+            homeless(2, 9, &[2, 3]),
+            homeless(3, 1, &[2, 3]),
         ];
-        let targets = spread(&servers, &[room(2, 4096), room(3, 3000)]);
-        let order: Vec<ServerId> = targets.iter().map(|target| target.server).collect();
+        let choices = spread(&all, &[room(2, 8), room(3, 4)]);
+        assert_eq!(choices[0].server, server(2));
         assert_eq!(
-            order,
-            [servers[1].server, servers[2].server, servers[0].server]
+            targets(&choices),
+            [Some(node(2)), Some(node(3)), Some(node(2))]
         );
-        let nodes: Vec<_> = targets.iter().map(|target| target.node).collect();
-        assert_eq!(nodes, [Some(node(2)), Some(node(2)), Some(node(3))]);
     }
 
     #[test]
-    fn a_server_without_a_living_copy_goes_nowhere_and_says_why() {
-        let targets = spread(&[server(1, 5, &[4])], &[room(2, 4096)]);
-        assert_eq!(targets[0].node, None);
-        assert!(targets[0].reason.contains("copy"), "{}", targets[0].reason);
-    }
-
-    #[test]
-    fn crowded_is_better_than_down() {
-        let targets = spread(&[server(1, 5, &[2])], &[room(2, 100), room(3, 9000)]);
-        assert_eq!(targets[0].node, Some(node(2)));
+    fn only_nodes_with_a_replica_in_sync_and_room_are_chosen() {
+        let all = [
+            homeless(1, 9, &[2]),
+            homeless(2, 1, &[2]),
+            homeless(3, 1, &[7]),
+        ];
+        let choices = spread(&all, &[room(2, 1), room(3, 64)]);
+        assert_eq!(targets(&choices), [Some(node(2)), None, None]);
         assert!(
-            targets[0].reason.contains("412 MiB short"),
+            choices[1].reason.contains("1024 MiB"),
             "{}",
-            targets[0].reason
+            choices[1].reason
         );
+        assert!(choices[2].reason.contains("no node with a replica"));
     }
 
     #[test]
-    fn servers_of_one_group_keep_apart() {
-        let mut servers = [server(1, 5, &[2, 3]), server(2, 5, &[2, 3])];
-        for server in &mut servers {
-            server.group = Some("shop".to_owned());
-        }
-        let targets = spread(&servers, &[room(2, 9000), room(3, 2000)]);
-        assert_ne!(targets[0].node, targets[1].node);
-    }
-
-    #[test]
-    fn a_cordoned_node_is_the_last_way_out() {
-        let mut rooms = [room(2, 9000), room(3, 1000)];
-        rooms[0].open = false;
-        let targets = spread(&[server(1, 5, &[2, 3])], &rooms);
-        assert_eq!(targets[0].node, Some(node(3)));
+    fn groups_stay_apart_and_an_image_at_hand_is_preferred() {
+        let mut it = homeless(1, 1, &[2, 3]);
+        it.apart = Some("shop".to_owned());
+        let mut rooms = [room(2, 64), room(3, 2)];
+        rooms[0].groups.push("shop".to_owned());
+        assert_eq!(targets(&spread(&[it.clone()], &rooms)), [Some(node(3))]);
+        rooms[1].images.clear();
+        assert_eq!(targets(&spread(&[it], &rooms)), [Some(node(2))]);
     }
 }

@@ -1,0 +1,200 @@
+//! A store that lost its memory (a promoted standby that lacked commits, a restored backup) must
+//! not cost data. After any such event, and at every first start, control asks **every holder of
+//! a replica and every owner** what they have seen, and fails nothing over before (protocols §1).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use undine_model::{NodeId, ReplicaId};
+
+use crate::membership::{Change, Record, Refusal, Worth};
+use crate::slots::Slots;
+
+/// What a node says about one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// The highest epoch that its sidecar has seen.
+    pub epoch: u64,
+    /// Its replica, when that was opened under this epoch as one in sync, not to be filled.
+    pub opened: Option<ReplicaId>,
+    /// When it ran the server last: the slots as it wrote them down, with the newest version that
+    /// it heard of. They are flushed **before** a replica leaves its slot, so that a store that
+    /// forgot the commit is found out also when the owner has lost its power since.
+    pub slots: Option<Slots>,
+}
+
+/// What control may do with this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// The store knows everything that anybody has seen.
+    Clear,
+    /// These have not answered yet: nothing may be failed over or joined.
+    Asking(Vec<NodeId>),
+    /// Somebody has seen more than the store remembers: an operator must decide.
+    Blocked(String),
+}
+
+/// Compares the record with what was said. `said` holds the nodes that answered; none as a value
+/// says that the node knows nothing of the server.
+pub fn trust(record: &Record, said: &BTreeMap<NodeId, Option<Sighting>>) -> Trust {
+    for (node, sighting) in said
+        .iter()
+        .filter_map(|(node, it)| Some((node, it.as_ref()?)))
+    {
+        if let Some(why) = knows_more(record, sighting) {
+            return Trust::Blocked(format!("node {node} {why}"));
+        }
+    }
+    let holders = record.replicas.iter().map(|it| it.node);
+    let mut silent: Vec<NodeId> = holders
+        .chain(record.owner)
+        .filter(|node| !said.contains_key(node))
+        .collect();
+    silent.sort_unstable();
+    silent.dedup();
+    if silent.is_empty() {
+        Trust::Clear
+    } else {
+        Trust::Asking(silent)
+    }
+}
+
+fn knows_more(record: &Record, sighting: &Sighting) -> Option<String> {
+    let (seen, stands) = (sighting.epoch, record.epoch);
+    if seen > stands {
+        return Some(format!(
+            "has seen epoch {seen}, but the store is at {stands}: adopt what it says, or restore a newer backup"
+        ));
+    }
+    let slots = sighting.slots.as_ref().filter(|it| it.epoch == stands)?;
+    (slots.version > record.version).then(|| {
+        format!(
+            "was told version {}, but the store is at {}: adopt what it says, or restore a newer backup",
+            slots.version, record.version
+        )
+    })
+}
+
+/// The operator lets the record follow what the nodes say; **every node** must have answered. Who
+/// ran the server under the highest epoch that anybody has seen owns it, and exactly the replicas
+/// in its live slots are in sync. Where nobody has started it under that epoch yet, a replica that
+/// was opened under it had every acknowledged write then, and nothing was written since.
+///
+/// # Errors
+/// No node has seen anything of it that can be told from a copy that lacks writes: one must be
+/// chosen by accepting loss.
+pub fn adopt(record: &Record, said: &BTreeMap<NodeId, Option<Sighting>>) -> Change {
+    let known = said
+        .iter()
+        .filter_map(|(node, it)| Some((*node, it.as_ref()?)));
+    let highest = known.clone().map(|(_, it)| it.epoch).max().unwrap_or(0);
+    if highest < record.epoch {
+        return Err(Refusal::NoReplica(Vec::new()));
+    }
+    let runner = known
+        .clone()
+        .filter_map(|(node, it)| Some((node, it.slots.as_ref()?)))
+        .find(|(_, slots)| slots.epoch == highest);
+    if let Some((owner, slots)) = runner {
+        return follow(record, owner, (highest, slots.version), &slots.live());
+    }
+    let opened = known
+        .filter(|(_, it)| it.epoch == highest)
+        .find_map(|(node, it)| Some((node, it.opened?)));
+    let (owner, replica) = opened.ok_or(Refusal::NoReplica(Vec::new()))?;
+    follow(record, owner, (highest + 1, 0), &BTreeSet::from([replica]))
+}
+
+fn follow(
+    record: &Record,
+    owner: NodeId,
+    (epoch, version): (u64, u64),
+    live: &BTreeSet<ReplicaId>,
+) -> Change {
+    let mut next = record.clone();
+    next.version = record.version.max(version) + 1;
+    (next.epoch, next.owner) = (epoch, Some(owner));
+    for it in &mut next.replicas {
+        let worth = match it.worth {
+            _ if live.contains(&it.id) => Worth::InSync,
+            Worth::Lost => Worth::Lost,
+            _ => Worth::Stale,
+        };
+        (it.worth, it.left_epoch) = (worth, None);
+    }
+    if next.in_sync().count() == 0 {
+        return Err(Refusal::NoReplica(vec![owner]));
+    }
+    Ok(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{ids, node, record, replica_id as r};
+    use Worth::{InSync, Stale};
+
+    fn sighting(epoch: u64, slots: Option<Slots>) -> Option<Sighting> {
+        Some(Sighting {
+            epoch,
+            opened: None,
+            slots,
+        })
+    }
+
+    #[test]
+    fn a_store_that_knows_all_is_trusted_once_all_have_said_so() {
+        let it = record(&[InSync, InSync]);
+        let slots = Slots::start(3, 7, 2, &[r(1), r(2)]);
+        let mut said = BTreeMap::from([(node(1), sighting(3, Some(slots)))]);
+        assert_eq!(trust(&it, &said), Trust::Asking(vec![node(2)]));
+        said.insert(node(2), None);
+        assert_eq!(trust(&it, &said), Trust::Clear);
+    }
+
+    #[test]
+    fn a_higher_epoch_or_version_blocks_the_server() {
+        let it = record(&[InSync, InSync]);
+        let said = BTreeMap::from([(node(2), sighting(4, None))]);
+        assert!(matches!(trust(&it, &said), Trust::Blocked(why) if why.contains("epoch 4")));
+        // The owner was told that the other one left; the store has forgotten it.
+        let slots = Slots::start(3, 9, 2, &[r(1)]);
+        let said = BTreeMap::from([(node(1), sighting(3, Some(slots)))]);
+        assert!(matches!(trust(&it, &said), Trust::Blocked(why) if why.contains("version 9")));
+        let next = adopt(&it, &said).unwrap();
+        assert_eq!((next.version, next.in_sync_ids()), (10, ids(&[1])));
+    }
+
+    #[test]
+    fn a_forgotten_promotion_is_adopted_from_who_runs_it() {
+        let it = record(&[InSync, InSync]);
+        let slots = Slots::start(5, 9, 2, &[r(2)]);
+        let said = BTreeMap::from([
+            (
+                node(1),
+                sighting(3, Some(Slots::start(3, 7, 2, &[r(1), r(2)]))),
+            ),
+            (node(2), sighting(5, Some(slots))),
+        ]);
+        let next = adopt(&it, &said).unwrap();
+        assert_eq!((next.owner, next.epoch), (Some(node(2)), 5));
+        assert_eq!(next.replicas[0].worth, Stale);
+    }
+
+    #[test]
+    fn a_forgotten_promotion_that_never_started_is_adopted_from_what_was_opened() {
+        let it = record(&[InSync, InSync]);
+        let zombie = Slots::start(3, 7, 2, &[r(1), r(2)]);
+        let mut said = BTreeMap::from([
+            (node(1), sighting(3, Some(zombie))),
+            (node(2), sighting(4, None)),
+        ]);
+        // It may have been opened to be filled: nothing is guessed.
+        assert!(adopt(&it, &said).is_err());
+        if let Some(Some(seen)) = said.get_mut(&node(2)) {
+            seen.opened = Some(r(2));
+        }
+        let next = adopt(&it, &said).unwrap();
+        assert_eq!((next.owner, next.epoch), (Some(node(2)), 5));
+        assert_eq!(next.in_sync_ids(), ids(&[2]));
+    }
+}
