@@ -6,6 +6,7 @@
 mod check;
 mod generate;
 mod model;
+mod oust;
 mod search;
 mod state;
 

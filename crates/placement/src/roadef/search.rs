@@ -31,12 +31,16 @@ pub struct Solution {
 
 /// Trials between two looks at the clock.
 const BATCH: usize = 2000;
+/// Large processes brought elsewhere between two looks at the clock.
+const OUSTS: usize = 8;
 /// Annealing runs: when each begins and how hot. Each begins with the best so far.
 const COOL: [(f64, f64); 3] = [(0.0, 1.0), (0.6, 0.15), (0.85, 0.05)];
 /// The same with a hot and slow first run, which alone moves the largest processes.
 const HOT: [(f64, f64); 3] = [(0.0, 20.0), (0.65, 1.0), (0.85, 0.1)];
 /// Heat at the end of each run, as a share of a usual step.
 const COLDEST: f64 = 2e-4;
+/// Share of the cost that is not worth a search.
+const FINEST: f64 = 1e-7;
 
 /// Improves `first`, which must keep all hard rules.
 ///
@@ -56,6 +60,8 @@ pub fn solve(model: &Model, first: &[usize], effort: &Effort<'_>) -> Result<Solu
         },
         trials: 0,
         fine: 0.0,
+        size: sizes(model),
+        members: members(model),
     };
     if first.is_empty() || model.machines.len() < 2 {
         return Ok(search.best);
@@ -69,20 +75,47 @@ pub fn solve(model: &Model, first: &[usize], effort: &Effort<'_>) -> Result<Solu
             let best = search.best.assignment.clone();
             search.state = State::new(model, first, &best, &geo);
         }
-        search.anneal([scale * heat, scale * COLDEST], begin, end, effort.progress);
+        // As cold as changes of the cost still matter, down to less than one unit.
+        let cold = (search.best.cost as f64 * FINEST).clamp(0.3, (scale * COLDEST).max(0.3));
+        search.anneal([scale * heat, cold], begin, end, effort.progress);
     }
     search.best.trials = search.trials;
     Ok(search.best)
 }
 
-struct Search<'a> {
-    state: State<'a>,
-    geo: &'a Geography,
-    rng: Rng,
+/// What a process weighs on the cost, whichever machine it is on.
+fn sizes(model: &Model) -> Vec<i64> {
+    let weigh = |p: &super::model::Process| {
+        p.requirement
+            .iter()
+            .zip(&model.resources)
+            .map(|(amount, r)| amount * r.weight)
+            .sum()
+    };
+    model.processes.iter().map(weigh).collect()
+}
+
+/// The processes of each service.
+fn members(model: &Model) -> Vec<Vec<u32>> {
+    let mut out = vec![vec![]; model.services.len()];
+    for (p, process) in model.processes.iter().enumerate() {
+        out[process.service].push(p as u32);
+    }
+    out
+}
+
+pub(super) struct Search<'a> {
+    pub(super) state: State<'a>,
+    pub(super) geo: &'a Geography,
+    pub(super) rng: Rng,
+    /// What each process weighs.
+    pub(super) size: Vec<i64>,
+    /// The processes of each service.
+    members: Vec<Vec<u32>>,
     best: Solution,
     trials: u64,
     /// What a broken rule costs.
-    fine: f64,
+    pub(super) fine: f64,
 }
 
 impl Search<'_> {
@@ -116,6 +149,9 @@ impl Search<'_> {
             for _ in 0..BATCH {
                 self.trial(heat);
             }
+            for _ in 0..OUSTS {
+                self.oust(heat);
+            }
             // Broken rules cost more the longer they last, and less the longer there are none.
             let by = if self.state.broken > 0 { 1.02 } else { 0.99 };
             self.fine = (self.fine * by).clamp(heat, 1e15);
@@ -142,7 +178,13 @@ impl Search<'_> {
                 self.note();
             }
         } else {
-            let q = self.rng.below(count);
+            // Two of one service change places without touching any rule of theirs.
+            let alike = &self.members[self.state.model.processes[p].service];
+            let q = if kind < 13 && alike.len() > 1 {
+                alike[self.rng.below(alike.len())] as usize
+            } else {
+                self.rng.below(count)
+            };
             if let Some(change) = self.state.swap_change(p, q, self.geo)
                 && self.accepts(change, heat)
             {
@@ -191,7 +233,7 @@ impl Search<'_> {
     }
 
     #[inline]
-    fn accepts(&mut self, change: Change, heat: f64) -> bool {
+    pub(super) fn accepts(&mut self, change: Change, heat: f64) -> bool {
         // Only a chain passes above a capacity, and not at its end.
         if change.over > 0 {
             return false;
@@ -201,7 +243,7 @@ impl Search<'_> {
     }
 
     #[inline]
-    fn note(&mut self) {
+    pub(super) fn note(&mut self) {
         if self.state.broken == 0 && self.state.over == 0 && self.state.cost < self.best.cost {
             self.best.cost = self.state.cost;
             self.best.assignment.clone_from(&self.state.now);

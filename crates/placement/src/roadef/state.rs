@@ -442,6 +442,23 @@ impl<'a> State<'a> {
         self.cost += change.cost;
     }
 
+    /// Takes a shift back; the cost is the caller's to restore.
+    pub fn back(&mut self, p: usize, to: usize, geo: &Geography) {
+        self.put(p, to, geo);
+    }
+
+    /// The load and balance cost of a machine.
+    #[inline]
+    pub fn load_cost(&self, m: usize) -> i64 {
+        self.measured[m].0
+    }
+
+    /// Whether a machine is above a capacity.
+    #[inline]
+    pub fn is_over(&self, m: usize) -> bool {
+        self.measured[m].1 > 0
+    }
+
     fn put(&mut self, p: usize, to: usize, geo: &Geography) {
         let (from, home) = (self.now[p], self.first[p]);
         let s = self.model.processes[p].service;

@@ -173,6 +173,9 @@ pub(crate) struct RoadefArgs {
     /// Seconds to search.
     #[arg(long, default_value_t = 300.0)]
     time: f64,
+    /// The seconds are CPU seconds of each thread, not those of the clock.
+    #[arg(long)]
+    cpu: bool,
     /// Seed of the search.
     #[arg(long, default_value_t = 1)]
     seed: u64,

@@ -12,7 +12,7 @@ use undine_placement::simulate::Balancer;
 use undine_placement::snapshot::Server;
 use undine_placement::{Action, Plan};
 
-use crate::bench::usage::{cpu_seconds, peak_mib};
+use crate::bench::usage::{cpu_seconds, peak_mib, thread_seconds};
 use crate::files::{Done, json, read, write, write_json};
 use crate::{BalanceArgs, Objective, RoadefArgs, Source};
 
@@ -264,7 +264,13 @@ pub(crate) fn roadef(args: &RoadefArgs) -> Done {
     let first = roadef::read_assignment(&read(&args.assignment)?, &model)
         .map_err(|e| format!("{}: {e}", args.assignment.display()))?;
     let before = roadef::cost(&model, &first, &first)?;
-    let found = search(&model, &first, args.time, args.seed, args.threads)?;
+    let found = search(
+        &model,
+        &first,
+        (args.time, args.cpu),
+        args.seed,
+        args.threads,
+    )?;
     // The judge has the last word, not the solver.
     let cost = roadef::cost(&model, &first, &found.assignment)?;
     println!("cost {before} -> {cost} after {} trials", found.trials);
@@ -275,23 +281,29 @@ pub(crate) fn roadef(args: &RoadefArgs) -> Done {
     Ok(())
 }
 
-/// The best of one search a thread; every other one begins hot.
+/// The best of one search a thread; every other one begins hot. With `cpu`, a thread's seconds are
+/// those that it really ran, so that other work on the machine does not count.
 pub(crate) fn search(
     model: &Model,
     first: &[usize],
-    seconds: f64,
+    (seconds, cpu): (f64, bool),
     seed: u64,
     threads: usize,
 ) -> Done<Solution> {
     let begun = Instant::now();
     let one = |k: usize| {
+        let ran = thread_seconds();
+        let used = || match (cpu, ran) {
+            (true, Some(ran)) => thread_seconds().unwrap_or(f64::INFINITY) - ran,
+            _ => begun.elapsed().as_secs_f64(),
+        };
         roadef::solve(
             model,
             first,
             &Effort {
                 seed: seed.wrapping_mul(1000).wrapping_add(k as u64),
                 hot: k % 2 == 1,
-                progress: &|| begun.elapsed().as_secs_f64() / seconds.max(0.001),
+                progress: &|| used() / seconds.max(0.001),
             },
         )
     };

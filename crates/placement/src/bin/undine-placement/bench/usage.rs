@@ -30,3 +30,9 @@ pub(crate) fn peak_mib() -> f64 {
         .unwrap_or(0.0)
         / 1024.0
 }
+
+/// CPU seconds of the calling thread.
+pub(crate) fn thread_seconds() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(text.split_whitespace().next()?.parse::<f64>().ok()? / 1e9)
+}
