@@ -11,6 +11,7 @@ pub mod api;
 pub mod blobs;
 pub mod cgroup;
 pub mod files;
+pub mod guard_file;
 pub mod guest;
 pub mod host;
 pub mod images;

@@ -159,20 +159,41 @@ impl Replicas {
             .open
             .as_ref()
             .filter(|open| open.export.to_string() == export);
-        let open = open.ok_or_else(|| {
-            Problem::new(
-                409,
-                "replica-not-open",
-                "The replica is not open under this name",
-                format!("this node does not export {export} now"),
-            )
-            .remedy("open the replica again and start the server with the name that it answers")
-        })?;
+        let open = open.ok_or_else(|| not_open(export))?;
         Ok(NbdChild {
             address: open.listen.clone(),
             export: open.export.clone(),
             key: open.key.clone(),
         })
+    }
+
+    /// The daemon of the replica that is open under this name.
+    ///
+    /// # Errors
+    /// The replica is not open under this name.
+    pub async fn daemon(&self, server: ServerId, export: &str) -> Result<StorageDaemon, Problem> {
+        let slot = self.slot(server);
+        let slot = slot.lock().await;
+        let open = slot.open.as_ref();
+        let open = open.filter(|open| open.export.to_string() == export);
+        open.map(|open| open.daemon.clone())
+            .ok_or_else(|| not_open(export))
+    }
+
+    /// The user of a replica's daemon.
+    ///
+    /// # Errors
+    /// No user id is left.
+    pub fn daemon_user(&self, server: ServerId) -> Result<Owner, Problem> {
+        self.owner(server)
+    }
+
+    /// Puts a helper of a replica's daemon into that one's control group.
+    pub fn add_to_group(&self, server: ServerId, pid: u32) {
+        if let Err(error) = self.cgroup(server).add(pid) {
+            let error = problems::chain(&error);
+            tracing::warn!(%server, error, "a helper runs outside of its control group");
+        }
     }
 
     /// Closes a replica properly: its daemon ends in order.
@@ -323,6 +344,16 @@ fn holder(server: ServerId) -> String {
 /// Under this name a server's VM has its user.
 pub fn vm_holder(server: ServerId) -> String {
     format!("vm-{server}")
+}
+
+fn not_open(export: &str) -> Problem {
+    Problem::new(
+        409,
+        "replica-not-open",
+        "The replica is not open under this name",
+        format!("this node does not export {export} now"),
+    )
+    .remedy("open the replica again and start the server with the name that it answers")
 }
 
 fn export_name(server: ServerId, epoch: u64, incarnation: &str) -> Result<ExportName, Problem> {

@@ -14,6 +14,7 @@ use crate::agent::Agent;
 use crate::blobs::Blobs;
 use crate::cgroup::{Cgroup, Mounts};
 use crate::files;
+use crate::guard_file::GuardFile;
 use crate::host::{Choice, Host};
 use crate::images::Images;
 use crate::net::{self, Interfaces, Network};
@@ -113,6 +114,7 @@ async fn ground(
         &run.run_dir,
         &run.run_dir.join("vm"),
         &run.run_dir.join("disk"),
+        &run.run_dir.join("join"),
     ] {
         files::make_folder(folder)?;
         // VMs and daemons run as other users and pass through; what is secret is 0600 itself.
@@ -159,6 +161,7 @@ async fn ground(
         replicas,
         templates,
         network,
+        guarded: GuardFile::open(state_dir),
         changed,
     })
 }

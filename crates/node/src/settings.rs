@@ -3,9 +3,10 @@
 //! ```text
 //! node.json               this file: id, name, addresses, the cluster's network
 //! identity/, guard/       key, certificate and CA of the agent and of its guard
+//! guard/servers.json      see `guard_file`
 //! images/<hash>/          see `images`
 //! replicas/<server>/      see `replicas`
-//! servers/<server>/       spec.json, state.json, lock
+//! servers/<server>/       spec.json, state.json, disk.json
 //! templates/              RAM templates, by key
 //! uids.json               see `uids`
 //! ```
@@ -116,6 +117,13 @@ pub fn guard_folder(state_dir: &Path) -> PathBuf {
 /// The folder of sockets of a server's QEMU. Short: a socket's path has at most 107 bytes.
 pub fn vm_run_folder(run_dir: &Path, server: ServerId) -> PathBuf {
     run_dir.join("vm").join(server.uuid().simple().to_string())
+}
+
+/// The folder of the relay to a replica that joins.
+pub fn relay_run_folder(run_dir: &Path, server: ServerId) -> PathBuf {
+    run_dir
+        .join("join")
+        .join(server.uuid().simple().to_string())
 }
 
 /// The folder of sockets of a replica's storage daemon.

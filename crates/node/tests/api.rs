@@ -18,6 +18,7 @@ use undine_node::agent::Agent;
 use undine_node::api::{ENDPOINTS, router};
 use undine_node::blobs::Blobs;
 use undine_node::cgroup::{Cgroup, Mounts};
+use undine_node::guard_file::GuardFile;
 use undine_node::host::{Choice, Host};
 use undine_node::images::Images;
 use undine_node::replicas::{self, Replicas};
@@ -77,6 +78,7 @@ async fn node() -> (TempDir, Router) {
         replicas,
         templates: templates.unwrap(),
         network: None,
+        guarded: GuardFile::open(dir.path()),
         changed,
     };
     (
@@ -139,6 +141,7 @@ async fn every_endpoint_refuses_everybody_but_control() {
     for (method, path) in ENDPOINTS {
         let path = path
             .replace("{server}", SERVER)
+            .replace("{replica}", SERVER)
             .replace("{hash}", &"a".repeat(64));
         for stranger in &strangers {
             let (status, answer) = call(&router, stranger.clone(), method, &path, "{}").await;

@@ -6,7 +6,8 @@ use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use undine_api::Problem;
-use undine_model::ServerId;
+use undine_model::id::InvalidId;
+use undine_model::{ReplicaId, ServerId};
 
 use super::Refusal;
 
@@ -52,7 +53,28 @@ impl<S: Send + Sync> FromRequestParts<S> for Server {
         let axum::extract::Path(text) = found.map_err(|error| invalid(error.body_text()))?;
         text.parse()
             .map(Self)
-            .map_err(|error: undine_model::id::InvalidId| invalid(error.to_string()))
+            .map_err(|error: InvalidId| invalid(error.to_string()))
+    }
+}
+
+/// The server and the replica in a path.
+pub struct ServerReplica(pub ServerId, pub ReplicaId);
+
+impl<S: Send + Sync> FromRequestParts<S> for ServerReplica {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let found = axum::extract::Path::<(String, String)>::from_request_parts(parts, state).await;
+        let invalid = |kind, title, detail: String| Refusal(Problem::new(404, kind, title, detail));
+        let axum::extract::Path((server, replica)) = found
+            .map_err(|error| invalid("no-server", "There is no such server", error.body_text()))?;
+        let server = server.parse().map_err(|error: InvalidId| {
+            invalid("no-server", "There is no such server", error.to_string())
+        })?;
+        let replica = replica.parse().map_err(|error: InvalidId| {
+            invalid("no-replica", "There is no such replica", error.to_string())
+        })?;
+        Ok(Self(server, replica))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::agent::Agent;
 const BODY_LIMIT: usize = 20 << 20;
 
 /// Every endpoint: method and path.
-pub const ENDPOINTS: [(&str, &str); 10] = [
+pub const ENDPOINTS: [(&str, &str); 13] = [
     ("GET", "/node/v1/status"),
     ("PUT", "/node/v1/images/{hash}"),
     ("PUT", "/node/v1/replicas/{server}"),
@@ -30,6 +30,9 @@ pub const ENDPOINTS: [(&str, &str); 10] = [
     ("GET", "/node/v1/servers/{server}"),
     ("DELETE", "/node/v1/servers/{server}"),
     ("POST", "/node/v1/servers/{server}/stop"),
+    ("PUT", "/node/v1/servers/{server}/slots"),
+    ("PUT", "/node/v1/servers/{server}/joins/{replica}"),
+    ("DELETE", "/node/v1/servers/{server}/joins/{replica}"),
     ("POST", "/node/v1/servers/{server}/guest"),
     ("POST", "/node/v1/servers/{server}/releases"),
 ];
@@ -45,6 +48,11 @@ pub fn router(agent: Arc<Agent>) -> Router {
         .route("/node/v1/servers/{server}", get(routes::server))
         .route("/node/v1/servers/{server}", delete(routes::forget))
         .route("/node/v1/servers/{server}/stop", post(routes::stop))
+        .route("/node/v1/servers/{server}/slots", put(routes::slots))
+        .route(
+            "/node/v1/servers/{server}/joins/{replica}",
+            put(routes::join).delete(routes::cancel_join),
+        )
         .route("/node/v1/servers/{server}/guest", post(guest::ask))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         // Streamed through, never held: its size is the guest's to judge.

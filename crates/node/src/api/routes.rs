@@ -7,12 +7,12 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use undine_api::Problem;
 use undine_api::node::{
-    FetchImage, ImageStatus, NodeStatus, ReplicaSpec, ReplicaStatus, ServerStatus, StartSpec,
-    StopSpec,
+    FetchImage, ImageStatus, JoinSpec, JoinStatus, NodeStatus, ReplicaSpec, ReplicaStatus,
+    ServerStatus, SlotsSpec, StartSpec, StopSpec,
 };
 
 use super::Refusal;
-use super::json::{Body, Epoch, Server};
+use super::json::{Body, Epoch, Server, ServerReplica};
 use crate::agent::Agent;
 
 type Answer<T> = Result<Json<T>, Refusal>;
@@ -85,6 +85,43 @@ pub async fn forget(
 ) -> Result<StatusCode, Refusal> {
     let epoch = Epoch::of(query.as_deref())?;
     agent.forget(server, epoch).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `PUT /node/v1/servers/{server}/slots`
+pub async fn slots(
+    State(agent): State<Arc<Agent>>,
+    Server(server): Server,
+    Body(spec): Body<SlotsSpec>,
+) -> Answer<ServerStatus> {
+    Ok(Json(agent.server(server)?.slots(spec).await?))
+}
+
+/// `PUT /node/v1/servers/{server}/joins/{replica}`
+pub async fn join(
+    State(agent): State<Arc<Agent>>,
+    ServerReplica(server, replica): ServerReplica,
+    Body(spec): Body<JoinSpec>,
+) -> Answer<JoinStatus> {
+    if spec.target.replica != replica {
+        let detail = "the replica in the path is not the one in the target";
+        return Err(
+            Problem::new(422, "replica-differs", "The replica differs", detail)
+                .field("target")
+                .into(),
+        );
+    }
+    Ok(Json(agent.server(server)?.join(spec).await?))
+}
+
+/// `DELETE /node/v1/servers/{server}/joins/{replica}?epoch=N`
+pub async fn cancel_join(
+    State(agent): State<Arc<Agent>>,
+    ServerReplica(server, replica): ServerReplica,
+    RawQuery(query): RawQuery,
+) -> Result<StatusCode, Refusal> {
+    let epoch = Epoch::of(query.as_deref())?;
+    agent.server(server)?.cancel_join(epoch, replica).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

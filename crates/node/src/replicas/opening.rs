@@ -247,14 +247,11 @@ impl Replicas {
     fn will_listen(
         &self,
         server: ServerId,
-        record: Record,
+        mut record: Record,
         listen: &NbdAddress,
     ) -> Result<Record, Problem> {
-        let record = Record {
-            open: true,
-            listen: Some(listen.clone()),
-            ..record
-        };
+        record.open = true;
+        record.listen = Some(listen.clone());
         self.keep(server, &record)?;
         Ok(record)
     }

@@ -6,16 +6,17 @@ use std::time::Duration;
 use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use undine_api::Problem;
-use undine_api::node::{Phase, ServerStatus, StartSpec, StopSpec};
+use undine_api::node::{Phase, ServerStatus, SlotStatus, StartSpec, StopSpec};
 use undine_model::ServerId;
 use undine_qemu::files::RunDir;
 use undine_qemu::qmp;
 use undine_qemu::vm::Vm;
 
+use super::disk::record::DiskRecord;
 use super::phase::{self, Event};
 use super::record::{Record, State};
 use super::start::{Progress, Start, Started};
-use super::{Command, Ground, Handle, stop, words};
+use super::{Command, Ground, Handle, disk, stop, words};
 use crate::guest::Guest;
 use crate::problems::{self, chain};
 use crate::settings::vm_run_folder;
@@ -45,6 +46,8 @@ struct Actor {
     vm: watch::Sender<Option<Vm>>,
     events: Option<broadcast::Receiver<qmp::Event>>,
     guest: Arc<Mutex<Guest>>,
+    disk: Option<disk::Keeper>,
+    slots: watch::Sender<Vec<SlotStatus>>,
     job: Option<Job>,
     jobs: u64,
     words: mpsc::Sender<(u64, Word)>,
@@ -59,6 +62,7 @@ pub fn spawn(ground: Arc<Ground>, server: ServerId) -> Handle {
     let record = Record::new(&ground.state_dir, server);
     let (status, status_seen) = watch::channel(recorded(&record, server));
     let (vm, vm_seen) = watch::channel(None);
+    let (slots, slots_seen) = watch::channel(Vec::new());
     let (commands, inbox) = mpsc::channel(QUEUE);
     let (words, heard) = mpsc::channel(QUEUE);
     let handle = Handle {
@@ -66,6 +70,7 @@ pub fn spawn(ground: Arc<Ground>, server: ServerId) -> Handle {
         status: status_seen,
         vm: vm_seen,
         guest: guest.clone(),
+        slots: slots_seen,
     };
     let actor = Actor {
         server,
@@ -75,6 +80,8 @@ pub fn spawn(ground: Arc<Ground>, server: ServerId) -> Handle {
         vm,
         events: None,
         guest,
+        disk: None,
+        slots,
         job: None,
         jobs: 0,
         words,
@@ -166,6 +173,10 @@ impl Actor {
                 let _ = reply.send(answer);
                 return gone;
             }
+            Command::Disk(wish) => match &self.disk {
+                Some(keeper) => keeper.tell(wish),
+                None => wish.without_disk(self.no_disk()),
+            },
             Command::Health(health) => {
                 if self.phase() == Phase::Running {
                     self.status
@@ -174,6 +185,36 @@ impl Actor {
             }
         }
         false
+    }
+
+    fn no_disk(&self) -> Problem {
+        Problem::new(
+            409,
+            "server-not-running",
+            "The server does not run",
+            format!("it is {}", words(self.phase())),
+        )
+        .remedy("start it with the replicas that are in sync")
+    }
+
+    /// Keeps the VM's disk from now on.
+    fn keep_disk(&mut self, record: DiskRecord, adopted: bool) {
+        let Some(vm) = self.vm.borrow().clone() else {
+            return;
+        };
+        self.disk = Some(disk::keep(disk::Start {
+            ground: self.ground.clone(),
+            server: self.server,
+            vm,
+            record,
+            told: self.slots.clone(),
+            adopted,
+        }));
+    }
+
+    fn drop_disk(&mut self) {
+        self.disk = None;
+        self.slots.send_replace(Vec::new());
     }
 
     fn phase(&self) -> Phase {
@@ -250,6 +291,7 @@ impl Actor {
         let guest = self.guest.clone();
         self.last_words = None;
         self.events = None;
+        self.drop_disk();
         self.vm.send_replace(None);
         let earlier = self.job.take();
         self.spawn_job(move |number, words| async move {
@@ -347,6 +389,7 @@ impl Actor {
                 self.events = Some(vm.events());
                 self.vm.send_replace(Some(vm));
             }
+            Word::Progress(Progress::Disk(record)) => self.keep_disk(*record, false),
             Word::Progress(Progress::Agent) => self.apply(Event::AgentAnswered),
             Word::Progress(Progress::Step(name, seconds)) => {
                 tracing::debug!(server = %self.server, step = name, seconds, "start");
@@ -367,6 +410,7 @@ impl Actor {
             Word::Ended(result) => {
                 self.job = None;
                 self.events = None;
+                self.drop_disk();
                 self.vm.send_replace(None);
                 match result {
                     Ok(()) if self.phase() == Phase::Stopping => self.apply(Event::Ended),
@@ -403,6 +447,7 @@ impl Actor {
         {
             self.note(&event);
         }
+        self.drop_disk();
         let exit = match self.vm.send_replace(None) {
             Some(vm) => vm.wait().await,
             None => None,

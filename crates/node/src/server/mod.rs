@@ -7,6 +7,7 @@
 //! finds it by its run folder and takes it over without touching it.
 
 pub mod actor;
+pub mod disk;
 pub mod phase;
 pub mod record;
 pub mod start;
@@ -18,11 +19,14 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use undine_api::Problem;
-use undine_api::node::{Phase, ServerStatus, StartSpec, StopSpec};
-use undine_model::{NodeId, ServerId};
+use undine_api::node::{
+    JoinSpec, JoinStatus, Phase, ServerStatus, SlotStatus, SlotsSpec, StartSpec, StopSpec,
+};
+use undine_model::{NodeId, ReplicaId, ServerId};
 use undine_qemu::vm::Vm;
 
 use crate::cgroup::Cgroup;
+use crate::guard_file::GuardFile;
 use crate::guest::Guest;
 use crate::host::Host;
 use crate::images::Images;
@@ -59,6 +63,8 @@ pub struct Ground {
     pub templates: Templates,
     /// The server network; none where it was switched off.
     pub network: Option<Network>,
+    /// What the guard must know.
+    pub guarded: GuardFile,
     /// Tells control at once.
     pub changed: Changed,
 }
@@ -75,6 +81,8 @@ pub enum Command {
     Stop(StopSpec, oneshot::Sender<Result<ServerStatus, Problem>>),
     /// Forget it; only when nothing of it runs.
     Forget(u64, oneshot::Sender<Result<(), Problem>>),
+    /// Something of its disk.
+    Disk(disk::Wish),
     /// What the sampler heard of its health.
     Health(undine_api::guest::Health),
 }
@@ -86,12 +94,16 @@ pub struct Handle {
     status: watch::Receiver<ServerStatus>,
     vm: watch::Receiver<Option<Vm>>,
     guest: Arc<Mutex<Guest>>,
+    slots: watch::Receiver<Vec<SlotStatus>>,
 }
 
 impl Handle {
     /// How it stands.
     pub fn status(&self) -> ServerStatus {
-        self.status.borrow().clone()
+        ServerStatus {
+            slots: self.slots.borrow().clone(),
+            ..self.status.borrow().clone()
+        }
     }
 
     /// Its VM, if one runs.
@@ -135,6 +147,34 @@ impl Handle {
     /// The epoch is over.
     pub async fn stop(&self, spec: StopSpec) -> Result<ServerStatus, Problem> {
         self.tell(|reply| Command::Stop(spec, reply)).await
+    }
+
+    /// Lets failed replicas leave that control has committed not to be in sync.
+    ///
+    /// # Errors
+    /// It does not run, or the request is old.
+    pub async fn slots(&self, spec: SlotsSpec) -> Result<ServerStatus, Problem> {
+        self.tell(|reply| Command::Disk(disk::Wish::Slots(spec, reply)))
+            .await?;
+        Ok(self.status())
+    }
+
+    /// Lets a replica join, or tells how far that is.
+    ///
+    /// # Errors
+    /// It does not run, or the replica cannot join.
+    pub async fn join(&self, spec: JoinSpec) -> Result<JoinStatus, Problem> {
+        self.tell(|reply| Command::Disk(disk::Wish::Join(Box::new(spec), reply)))
+            .await
+    }
+
+    /// Ends a join; none is success.
+    ///
+    /// # Errors
+    /// The epoch is over, or it is too late.
+    pub async fn cancel_join(&self, epoch: u64, replica: ReplicaId) -> Result<(), Problem> {
+        self.tell(|reply| Command::Disk(disk::Wish::Cancel(epoch, replica, reply)))
+            .await
     }
 
     /// Forgets it.

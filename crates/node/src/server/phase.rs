@@ -57,7 +57,7 @@ pub fn next(phase: Phase, event: Event) -> Option<Phase> {
         (P::Absent | P::Stopped | P::Failed, E::Start) => Some(P::Booting),
         (P::Booting, E::AgentAnswered) => Some(P::Configuring),
         (P::Configuring, E::Healthy) => Some(P::Running),
-        (P::Running | P::Configuring, E::Lost) => Some(P::Paused),
+        (P::Running, E::Lost) => Some(P::Paused),
         (P::Paused, E::Resumed) => Some(P::Running),
         (P::Booting | P::Configuring | P::Running | P::Paused | P::Failed, E::Stop) => {
             Some(P::Stopping)

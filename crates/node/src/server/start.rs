@@ -27,7 +27,9 @@ use undine_qemu::template::TemplateKey;
 use undine_qemu::vm::{DataDisk, NbdChild, Nic, Vm};
 
 use super::Ground;
+use super::disk::record::DiskRecord;
 use crate::cgroup::{Cgroup, Limits};
+use crate::guard_file::Guarded;
 use crate::guest::{self, Guest, GuestError};
 use crate::host::QEMU;
 use crate::problems::chain;
@@ -53,6 +55,8 @@ const OVERHEAD: Bytes = Bytes::mib(512);
 pub enum Progress {
     /// QEMU runs.
     Vm(Vm),
+    /// Its disk is plugged in.
+    Disk(Box<DiskRecord>),
     /// The agent said hello.
     Agent,
     /// A step ended, after so many seconds.
@@ -279,11 +283,20 @@ impl<T: Fn(Progress)> Start<'_, T> {
         for target in &self.spec.replicas {
             replicas.push(child(self.ground, self.server, target).await?);
         }
-        let slots = (self.spec.slots as usize).max(replicas.len());
+        let record = DiskRecord::fresh(self.spec);
+        let slots = record.slots.len();
+        // Before it can write anything to another node.
+        self.ground.guarded.put(Guarded {
+            server: self.server,
+            epoch: self.spec.epoch,
+            guard_socket: vm.run_dir().guard_qmp(),
+            local_only: record.is_local_only(),
+        });
         vm.attach_data(&DataDisk { replicas, slots })
             .await
-            .map(drop)
-            .map_err(|error| chain(&error))
+            .map_err(|error| chain(&error))?;
+        (self.tell)(Progress::Disk(Box::new(record)));
+        Ok(())
     }
 
     async fn configure(&self, vm: &Vm, clock: &mut Clock) -> Result<(Applied, Health), String> {

@@ -9,13 +9,14 @@ use tokio::time::{Instant, timeout};
 use undine_api::guest::Ask;
 use undine_model::ServerId;
 use undine_qemu::files::RunDir;
+use undine_qemu::relay::Relay;
 use undine_qemu::vm::Vm;
 
 use super::Ground;
 use super::start::vm_cgroup;
 use crate::guest::Guest;
 use crate::problems::chain;
-use crate::settings::vm_run_folder;
+use crate::settings::{relay_run_folder, vm_run_folder};
 
 /// Somebody may be talking to the agent; an upload may take longer than anybody's patience.
 const AGENT_FREE: Duration = Duration::from_secs(2);
@@ -35,6 +36,11 @@ pub async fn end(
         gently(&vm, guest, grace).await?;
     }
     make_sure(ground, server).await?;
+    ground.guarded.remove(server);
+    let relay = RunDir::new(relay_run_folder(&ground.run_dir, server));
+    Relay::end_left_over(&relay)
+        .await
+        .map_err(|error| chain(&error))?;
     clean(ground, server).await;
     Ok(())
 }

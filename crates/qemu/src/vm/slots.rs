@@ -109,6 +109,21 @@ impl Vm {
         self.drop_key(slot).await
     }
 
+    /// Disconnects a replica unless it is in the slot. Repeating is harmless.
+    pub async fn forget_unslotted(&self, slot: usize) -> Result<(), VmError> {
+        let children = self.children().await?;
+        if children.iter().any(|(_, node)| *node == child_node(slot)) {
+            return Ok(());
+        }
+        self.forget_replica(slot).await
+    }
+
+    /// Undoes a [`swap_in`](Self::swap_in) that failed anywhere: a placeholder is in the slot, and
+    /// the replica, which nobody counts on yet, is disconnected.
+    pub async fn back_out(&self, slot: usize) -> Result<(), VmError> {
+        self.swap_out(slot).await
+    }
+
     /// Waits until every write that was under way has ended on every replica, and flushes them
     /// all; an error when one of them could not. The guest hardly notices.
     pub async fn settle(&self) -> Result<(), VmError> {
