@@ -82,6 +82,8 @@ words! {
         Ended = "ended",
         /// Its VM ended unasked, or a step failed for good.
         Fail = "fail",
+        /// Its node died: another one owns it now.
+        FailOver = "fail_over",
         /// Somebody wants it gone.
         Delete = "delete",
     }
@@ -115,6 +117,13 @@ impl ServerState {
             (S::Running | S::Starting | S::Failed, E::Stop) => {
                 (S::Stopping, vec![X::CloseRoute, X::StopVm])
             }
+            (S::Deleting, E::FailOver) => {
+                return Err(Refused {
+                    state: self.to_string(),
+                    event: event.to_string(),
+                });
+            }
+            (_, E::FailOver) => (S::Starting, vec![X::CloseRoute, X::StartVm]),
             (S::Creating, E::Stop) => (S::Stopped, vec![]),
             (S::Stopping | S::Stopped, E::Stop) => (self, vec![]),
             (S::Stopping, E::Ended) => (S::Stopped, vec![]),
@@ -144,6 +153,8 @@ words! {
         Cordoned = "cordoned",
         /// Has not been heard of lately.
         Silent = "silent",
+        /// Declared dead: its servers run elsewhere until it has come back and been cleaned.
+        Fenced = "fenced",
         /// Removed by the operator; its certificate counts no more.
         Removed = "removed",
     }

@@ -4,8 +4,8 @@ use crate::store::{Session, Store, Tx};
 use crate::table::Table;
 use crate::{
     Account, Audit, Counters, Database, Edge, Events, Idempotency, Image, Instance, JoinToken,
-    Leases, Manifests, Metrics, Node, Operation, Plan, Profile, Release, Replica, Routes, Server,
-    Settings, Site, SiteCertificate, Token,
+    Leases, Manifests, Metrics, Node, Operation, Plan, Profile, Release, Removal, Replica, Routes,
+    Server, Settings, Site, SiteCertificate, Token,
 };
 
 macro_rules! groups {
@@ -51,6 +51,8 @@ groups! {
         servers: Server,
         /// Replicas.
         replicas: Replica,
+        /// Copies that nodes must remove when they answer.
+        removals: Removal,
         /// Sites.
         sites: Site,
         /// Databases.

@@ -191,6 +191,9 @@ fn node(wish: &JoinRequest, id: NodeId, now: i64) -> undine_store::Node {
             .unwrap_or_default(),
         versions: json!({}),
         last_report_at: Some(now),
+        cordoned: false,
+        fenced_at: None,
+        bmc: None,
     }
 }
 

@@ -98,6 +98,8 @@ pub async fn create(
         cpu,
         disk,
         replica_count: 1,
+        slots: 1,
+        importance: 5,
         blank: true,
         template: wish.template.unwrap_or(true),
         smtp: wish.smtp.unwrap_or(false),
@@ -249,6 +251,8 @@ fn replica(server: &Server, node: NodeId) -> Replica {
         epoch: server.epoch,
         state: ReplicaState::Creating,
         bytes: Bytes(0),
+        left_epoch: None,
+        left_at: None,
         error: None,
     }
 }

@@ -5,6 +5,7 @@
 
 mod table;
 mod v0001_first;
+mod v0002_failover;
 
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode,
@@ -20,7 +21,7 @@ pub(crate) struct Steps;
 
 impl MigratorTrait for Steps {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(v0001_first::Step)]
+        vec![Box::new(v0001_first::Step), Box::new(v0002_failover::Step)]
     }
 }
 

@@ -63,6 +63,12 @@ record! {
         versions: Json,
         /// When it last reported.
         last_report_at: Option<i64>,
+        /// The operator took it out of use: it stays so through silence and death.
+        cordoned: bool,
+        /// When it was declared dead, while it is `fenced`.
+        fenced_at: Option<i64>,
+        /// How its power is cut, where that is possible; the password in it is sealed.
+        bmc: Option<Json>,
     }
     /// Which nodes.
     filter NodeFilter { name: Slug, state: NodeState }

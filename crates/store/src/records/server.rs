@@ -86,6 +86,10 @@ record! {
         disk: Bytes,
         /// How many replicas it should have.
         replica_count: u32,
+        /// Slots of its disk as it was last started: so many copies can be in sync while it runs.
+        slots: u32,
+        /// 0 to 9: when a node died, the most important servers come up first.
+        importance: u32,
         /// Nothing was ever written to its disk: the guest may make the file system.
         blank: bool,
         /// May it start from a RAM template?
@@ -153,10 +157,37 @@ record! {
         state: ReplicaState,
         /// Bytes that it takes up.
         bytes: Bytes,
+        /// The epoch under which it left the copies in sync; none when nobody knows what it lacks.
+        left_epoch: Option<u64>,
+        /// When it left them.
+        left_at: Option<i64>,
         /// What went wrong with it.
         error: Option<String>,
     }
     /// Which replicas.
     filter ReplicaFilter { server: ServerId, node: NodeId, state: ReplicaState }
+    frozen {}
+}
+
+/// Marks the id of a removal.
+pub enum RemovalKind {}
+/// A removal's id.
+pub type RemovalId = Id<RemovalKind>;
+
+record! {
+    /// A copy of a disk that its node must remove as soon as it answers: the server was deleted,
+    /// or the copy replaced, while the node was away.
+    Removal, "removal" in "removals", id RemovalId {
+        /// Of this server, which may be gone itself.
+        server: ServerId,
+        /// On this node.
+        node: NodeId,
+        /// The server's epoch when the copy was given up.
+        epoch: u64,
+        /// Why, in words.
+        reason: String,
+    }
+    /// Which removals.
+    filter RemovalFilter { server: ServerId, node: NodeId }
     frozen {}
 }

@@ -60,6 +60,9 @@ pub fn node(name: &str) -> Node {
         accelerator: "tcg".to_owned(),
         versions: json!({ "agent": "0.1.0" }),
         last_report_at: None,
+        cordoned: false,
+        fenced_at: None,
+        bmc: None,
     }
 }
 
@@ -198,6 +201,8 @@ pub fn server(name: &str, number: u8) -> Server {
         cpu: MilliCpu(1_000),
         disk: Bytes::gib(2),
         replica_count: 2,
+        slots: 2,
+        importance: 5,
         blank: true,
         template: true,
         smtp: false,
@@ -226,7 +231,22 @@ pub fn replica(server: ServerId, node: NodeId) -> Replica {
         epoch: 1,
         state: ReplicaState::InSync,
         bytes: Bytes::mib(10),
+        left_epoch: None,
+        left_at: None,
         error: None,
+    }
+}
+
+pub fn removal(server: ServerId, node: NodeId) -> Removal {
+    Removal {
+        id: id(),
+        version: NEW,
+        created_at: T0,
+        updated_at: T0,
+        server,
+        node,
+        epoch: 3,
+        reason: "the server was deleted".to_owned(),
     }
 }
 

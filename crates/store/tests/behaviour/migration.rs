@@ -16,7 +16,10 @@ async fn a_second_migration_does_nothing(store: Store) {
 }
 
 /// For each step, rows as a program of that time wrote them.
-const ROWS: &[&str] = &[include_str!("schema/v0001_first.sql")];
+const ROWS: &[&str] = &[
+    include_str!("schema/v0001_first.sql"),
+    include_str!("schema/v0002_failover.sql"),
+];
 
 /// Each step is applied to a database that already holds the rows of the steps before.
 async fn steps_carry_their_rows_forward(database: impl Empty) {
@@ -56,8 +59,9 @@ async fn every_row_is_read(store: &Store) {
         tokens: TokenFilter, audit: AuditFilter, profiles: ProfileFilter, images: ImageFilter,
         servers: ServerFilter, replicas: ReplicaFilter, sites: SiteFilter,
         databases: DatabaseFilter, releases: ReleaseFilter, certificates: SiteCertificateFilter,
-        operations: OperationFilter,
+        operations: OperationFilter, removals: RemovalFilter,
     );
+    what_the_second_step_added(store).await;
     let site = store
         .sites()
         .by_name("www.example.com")
@@ -88,6 +92,18 @@ async fn every_row_is_read(store: &Store) {
     assert_eq!(store.events().after(0, None, 9).await.unwrap().len(), 2);
     store.events().announce(vec![event("later")]).await.unwrap();
     assert_eq!(store.events().newest().await.unwrap(), 3);
+}
+
+/// Rows of the first schema got what fail-over needs: one slot, middling importance.
+async fn what_the_second_step_added(store: &Store) {
+    let server = store.servers().all(&ServerFilter::default()).await.unwrap();
+    assert_eq!((server[0].slots, server[0].importance), (1, 5));
+    let node = store.nodes().all(&NodeFilter::default()).await.unwrap();
+    assert_eq!((node[0].cordoned, node[0].fenced_at), (false, None));
+    assert_eq!(node[0].bmc, None);
+    let replica = store.replicas().all(&ReplicaFilter::default()).await;
+    let replica = replica.unwrap().remove(0);
+    assert_eq!((replica.left_epoch, replica.left_at), (None, None));
 }
 
 /// Many instances that start at once: one migrates, the others wait and find it done.
@@ -156,6 +172,18 @@ async fn the_first_schema_is_as_it_was_released() {
         .await
         .unwrap();
     insta::assert_snapshot!("v0001_first", database.schema().await);
+}
+
+#[tokio::test]
+async fn the_second_schema_is_as_it_was_released() {
+    let database = crate::databases::EmptySqlite::new();
+    Store::connect(&database.url())
+        .await
+        .unwrap()
+        .migrate_by(Some(2))
+        .await
+        .unwrap();
+    insta::assert_snapshot!("v0002_failover", database.schema().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
