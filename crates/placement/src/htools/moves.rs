@@ -20,8 +20,8 @@ fn copied<N: PartialEq>(
     from: (N, N),
     to: (N, N),
 ) -> i64 {
-    let disk_copies = i64::from(to.0 != from.0 && to.0 != from.1)
-        + i64::from(to.1 != from.0 && to.1 != from.1);
+    let disk_copies =
+        i64::from(to.0 != from.0 && to.0 != from.1) + i64::from(to.1 != from.0 && to.1 != from.1);
     if template == Template::Shared {
         return if to.0 == from.0 { 0 } else { memory };
     }

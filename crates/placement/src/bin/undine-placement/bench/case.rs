@@ -282,11 +282,7 @@ fn curve(text: &Text, path: &[(f64, f64)], nodes: usize, seed: u64) -> Vec<Point
     };
     let moves = path.len();
     let mut at: Vec<usize> = (1..=count)
-        .map(|k| {
-            (moves as f64)
-                .powf(f64::from(k) / f64::from(count))
-                .round() as usize
-        })
+        .map(|k| (moves as f64).powf(f64::from(k) / f64::from(count)).round() as usize)
         .filter(|k| (1..=moves).contains(k))
         .collect();
     at.dedup();

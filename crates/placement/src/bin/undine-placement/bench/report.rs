@@ -220,7 +220,9 @@ impl Report {
     }
 
     pub fn print(&self) {
-        println!("\nmedians; ratio: CPU of hbal over ours, > where hbal was stopped after some moves");
+        println!(
+            "\nmedians; ratio: CPU of hbal over ours, > where hbal was stopped after some moves"
+        );
         for s in &self.sizes {
             let ratio = |sign: &str, r: Option<f64>| {
                 r.map_or_else(|| "-".to_owned(), |r| format!("{sign}{r:.0}"))
