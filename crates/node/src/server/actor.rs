@@ -12,7 +12,6 @@ use undine_qemu::files::RunDir;
 use undine_qemu::qmp;
 use undine_qemu::vm::Vm;
 
-use super::disk::record::DiskRecord;
 use super::phase::{self, Event};
 use super::record::{Record, State};
 use super::start::{Progress, Start, Started};
@@ -22,6 +21,7 @@ use crate::problems::{self, chain};
 use crate::settings::vm_run_folder;
 
 mod events;
+mod keeping;
 mod takeover;
 
 const QUEUE: usize = 32;
@@ -185,36 +185,6 @@ impl Actor {
             }
         }
         false
-    }
-
-    fn no_disk(&self) -> Problem {
-        Problem::new(
-            409,
-            "server-not-running",
-            "The server does not run",
-            format!("it is {}", words(self.phase())),
-        )
-        .remedy("start it with the replicas that are in sync")
-    }
-
-    /// Keeps the VM's disk from now on.
-    fn keep_disk(&mut self, record: DiskRecord, adopted: bool) {
-        let Some(vm) = self.vm.borrow().clone() else {
-            return;
-        };
-        self.disk = Some(disk::keep(disk::Start {
-            ground: self.ground.clone(),
-            server: self.server,
-            vm,
-            record,
-            told: self.slots.clone(),
-            adopted,
-        }));
-    }
-
-    fn drop_disk(&mut self) {
-        self.disk = None;
-        self.slots.send_replace(Vec::new());
     }
 
     fn phase(&self) -> Phase {

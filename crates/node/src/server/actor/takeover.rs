@@ -8,8 +8,6 @@ use undine_qemu::vm::{RunState, Vm};
 
 use super::Actor;
 use crate::problems::chain;
-use crate::server::disk::Shared;
-use crate::server::disk::record::DiskRecord;
 use crate::server::phase::{self, Event};
 use crate::server::stop;
 use crate::settings::vm_run_folder;
@@ -57,19 +55,6 @@ impl Actor {
         self.vm.send_replace(Some(vm));
         self.adopt_disk();
         self.apply(if running { Event::Resumed } else { Event::Lost });
-    }
-
-    /// What is in its slots was written down; without that it is as it started.
-    fn adopt_disk(&mut self) {
-        let epoch = self.status.borrow().epoch;
-        let left = Shared::left(&self.ground, self.server).filter(|left| left.epoch == epoch);
-        let record = left.or_else(|| {
-            let spec = self.record.spec().ok().flatten()?;
-            Some(DiskRecord::fresh(&spec))
-        });
-        if let Some(record) = record {
-            self.keep_disk(record, true);
-        }
     }
 
     /// No VM runs: what was on its way up begins anew, what was on its way down is down.

@@ -7,27 +7,25 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{interval, sleep};
+use tokio::time::interval;
 use undine_api::Problem;
-use undine_api::node::{JoinSpec, JoinState, JoinStatus, SlotStatus, SlotsSpec};
-use undine_model::{Bytes, ReplicaId, ServerId};
+use undine_api::node::{JoinSpec, JoinStatus, SlotStatus, SlotsSpec};
+use undine_model::{ReplicaId, ServerId};
 use undine_qemu::copy::Progress;
-use undine_qemu::nbd;
 use undine_qemu::qmp;
-use undine_qemu::storage::{NbdAddress, StorageDaemon};
+use undine_qemu::storage::StorageDaemon;
 use undine_qemu::vm::{RunState, Vm, VmEvent, slot_of};
 
 use super::Wish;
-use super::join::{self, Join};
-use super::record::{DiskRecord, Joining};
+use super::join;
+use super::record::DiskRecord;
 use super::shared::Shared;
 use crate::problems::{self, chain};
 use crate::server::Ground;
 
-/// How often each remote replica is looked at.
-const PROBE_EVERY: Duration = Duration::from_millis(500);
-/// How long one may take to greet: a frozen daemon, or a host that is gone, does not.
-const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+mod alone;
+mod joins;
+
 /// How often the bitmap forgets what every replica has flushed.
 const ROTATE_EVERY: Duration = Duration::from_secs(300);
 const QUEUE: usize = 32;
@@ -259,32 +257,6 @@ impl Disk {
         }
     }
 
-    /// A probe for each remote replica that lives, and for no other.
-    fn look_after_probes(&mut self) {
-        let wanted: BTreeMap<usize, (String, std::net::SocketAddr)> = self.shared.look(|record| {
-            let slots = record.slots.iter().enumerate();
-            slots
-                .filter(|(_, slot)| slot.failed.is_none())
-                .filter_map(|(index, slot)| {
-                    let target = slot.target.as_ref()?;
-                    let remote = target.node != self.ground.node;
-                    let address = target.address.filter(|_| remote)?;
-                    Some((index, (target.export.clone(), address)))
-                })
-                .collect()
-        });
-        self.probes.retain(|slot, (export, _)| {
-            wanted.get(slot).is_some_and(|(wanted, _)| wanted == export)
-        });
-        for (slot, (export, address)) in wanted {
-            let words = self.words.clone();
-            self.probes.entry(slot).or_insert_with(|| {
-                let task = tokio::spawn(probe(slot, export.clone(), address, words));
-                (export, Aborting(task))
-            });
-        }
-    }
-
     async fn wish(&mut self, wish: Wish) {
         match wish {
             Wish::Slots(spec, reply) => drop(reply.send(self.committed(&spec).await)),
@@ -319,179 +291,15 @@ impl Disk {
         Ok(())
     }
 
-    async fn join(&mut self, spec: JoinSpec) -> Result<JoinStatus, Problem> {
-        let (replica, export) = (spec.target.replica, &spec.target.export);
-        self.shared.look(|record| record.same_epoch(spec.epoch))?;
-        match &self.job {
-            Some(job) if job.spec.target.export == *export => return Ok(copying(job)),
-            Some(job) if job.spec.target.replica != replica => {
-                let other = job.spec.target.replica;
-                return Err(Problem::new(
-                    409,
-                    "another-join",
-                    "Another replica is joining",
-                    format!("the replica {other} is being copied to"),
-                )
-                .remedy("wait until that has ended, or cancel it"));
-            }
-            // Opened anew since: what is copied to the old opening is worth nothing.
-            Some(_) => self.cancel(spec.epoch, replica).await?,
-            None => {}
-        }
-        if let Some((ended, status)) = self.joins.get(&replica)
-            && ended == export
-        {
-            return Ok(status.clone());
-        }
-        if self.is_in_slot(export) {
-            return Ok(ended_status(&spec, JoinState::Joined, None));
-        }
-        if self.shared.look(|record| record.spent.contains(export)) {
-            let reason = "an earlier join of this opening did not end: open the replica anew";
-            return Ok(ended_status(&spec, JoinState::Failed, Some(reason)));
-        }
-        self.begin(spec).await
-    }
-
-    async fn begin(&mut self, spec: JoinSpec) -> Result<JoinStatus, Problem> {
-        let slot = self.shared.look(|record| record.slot_for(&spec))?;
-        let daemon = self.own_daemon().await?;
-        let joining = Joining {
-            slot,
-            target: spec.target.clone(),
-        };
-        self.shared.change(|record| record.begin(joining));
-        let progress = Arc::new(Progress::default());
-        let holding = Arc::new(AtomicBool::new(false));
-        let work = Join {
-            ground: self.ground.clone(),
-            server: self.server,
-            vm: self.vm.clone(),
-            daemon,
-            shared: self.shared.clone(),
-            spec: spec.clone(),
-            slot,
-            progress: progress.clone(),
-            holding: holding.clone(),
-        };
-        tracing::info!(server = %self.server, replica = %spec.target.replica, slot, method = ?spec.method, "a replica joins");
-        let (words, replica) = (self.words.clone(), spec.target.replica);
-        let task = tokio::spawn(async move {
-            let result = work.run().await;
-            let _ = words.send(Word::Ended(replica, result)).await;
-        });
-        self.joins.remove(&replica);
-        let job = Job {
-            spec,
-            slot,
-            progress,
-            holding,
-            task: Aborting(task),
-        };
-        let status = copying(&job);
-        self.job = Some(job);
-        Ok(status)
-    }
-
-    fn join_ended(&mut self, replica: ReplicaId, result: Result<Duration, String>) {
-        let Some(job) = self.job.take_if(|job| job.spec.target.replica == replica) else {
-            return;
-        };
-        let mut status = copying(&job);
-        match result {
-            Ok(pause) => {
-                tracing::info!(server = %self.server, %replica, ?pause, copied = status.copied.0, "a replica joined");
-                status.state = JoinState::Joined;
-                status.pause_ms = u64::try_from(pause.as_millis()).ok();
-            }
-            Err(reason) => {
-                tracing::error!(server = %self.server, %replica, reason, "a replica could not join");
-                status.state = JoinState::Failed;
-                status.error = Some(reason);
-                self.shared.change(|record| record.joining = None);
-            }
-        }
-        let export = job.spec.target.export.clone();
-        self.joins.insert(replica, (export, status));
-    }
-
-    async fn cancel(&mut self, epoch: u64, replica: ReplicaId) -> Result<(), Problem> {
-        self.shared.look(|record| record.same_epoch(epoch))?;
-        if self.is_holding() {
-            return Err(busy());
-        }
-        let Some(mut job) = self.job.take_if(|job| job.spec.target.replica == replica) else {
-            return Ok(());
-        };
-        job.task.0.abort();
-        // Gone before anything is undone: it might still be making things.
-        let _ = (&mut job.task.0).await;
-        if let Ok(daemon) = self.own_daemon().await {
-            join::clean(&self.ground, self.server, &self.vm, &daemon, job.slot).await;
-        }
-        self.shared.change(|record| record.joining = None);
-        tracing::info!(server = %self.server, %replica, "a join was cancelled");
-        Ok(())
-    }
-
-    /// Lets the bitmap forget what every replica has flushed. After any error it simply holds more.
-    async fn rotate(&mut self) {
-        if self.job.is_some() || !self.shared.look(DiskRecord::is_complete) {
-            return;
-        }
-        let Ok(daemon) = self.own_daemon().await else {
-            return;
-        };
-        let (vm, shared, server) = (self.vm.clone(), self.shared.clone(), self.server);
-        // Not waited for: a frozen replica holds it up until its probe has it released.
-        tokio::spawn(async move {
-            if let Err(error) = rotated(&daemon, &vm, &shared).await {
-                tracing::warn!(%server, error, "the bitmap keeps what it has");
-            }
-        });
-    }
-
     /// The daemon of the owner's own replica, the very one that recorded since the VM's start.
     async fn own_daemon(&self) -> Result<StorageDaemon, Problem> {
         let base = self.shared.look(|record| record.base.clone());
         self.ground.replicas.daemon(self.server, &base).await
     }
 
-    fn is_in_slot(&self, export: &str) -> bool {
-        self.shared.look(|record| {
-            let mut targets = record.slots.iter().filter_map(|slot| slot.target.as_ref());
-            targets.any(|target| target.export == export)
-        })
-    }
-
     fn is_holding(&self) -> bool {
         let job = self.job.as_ref();
         job.is_some_and(|job| job.holding.load(Ordering::SeqCst))
-    }
-}
-
-fn copying(job: &Job) -> JoinStatus {
-    JoinStatus {
-        replica: job.spec.target.replica,
-        state: JoinState::Copying,
-        copied: Bytes(job.progress.copied()),
-        total: Bytes(job.progress.total()),
-        pause_ms: None,
-        error: None,
-        method: job.spec.method,
-    }
-}
-
-/// A join of which nothing more is known than how it ended.
-fn ended_status(spec: &JoinSpec, state: JoinState, error: Option<&str>) -> JoinStatus {
-    JoinStatus {
-        replica: spec.target.replica,
-        state,
-        copied: Bytes(0),
-        total: Bytes(0),
-        pause_ms: None,
-        error: error.map(str::to_owned),
-        method: spec.method,
     }
 }
 
@@ -503,38 +311,4 @@ fn busy() -> Problem {
         "a replica is taking its slot at this moment",
     )
     .remedy("try again in a second")
-}
-
-/// Looks at a remote replica until it is silent.
-async fn probe(
-    slot: usize,
-    export: String,
-    address: std::net::SocketAddr,
-    words: mpsc::Sender<Word>,
-) {
-    let at = NbdAddress::Inet(address);
-    let reason = loop {
-        match nbd::greets(&at, PROBE_DEADLINE).await {
-            Ok(()) => sleep(PROBE_EVERY).await,
-            Err(error) => break format!("{address} does not answer: {error}"),
-        }
-    };
-    let _ = words.send(Word::Silent(slot, export, reason)).await;
-}
-
-/// Records a second time, sees that everything from before is flushed everywhere, forgets it.
-async fn rotated(daemon: &StorageDaemon, vm: &Vm, shared: &Shared) -> Result<(), String> {
-    let exports = shared.look(DiskRecord::exports);
-    daemon.rotate_begin().await.map_err(|error| chain(&error))?;
-    vm.settle().await.map_err(|error| chain(&error))?;
-    // One that failed or left meanwhile may lack what is about to be forgotten.
-    if !shared.look(|record| record.is_complete() && record.exports() == exports) {
-        return Err("a replica failed meanwhile".to_owned());
-    }
-    daemon.rotate_end().await.map_err(|error| chain(&error))?;
-    shared.change(|record| {
-        let live = record.slots.iter().filter_map(|slot| slot.target.as_ref());
-        record.covered = live.map(|target| target.replica).collect();
-    });
-    Ok(())
 }
