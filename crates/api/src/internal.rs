@@ -7,6 +7,7 @@
 //! | `POST /internal/v1/renew` | every role | [`RenewRequest`] → [`RenewAnswer`] (a fresh certificate) |
 //! | `GET /internal/v1/instances` | every role | → [`Instances`] |
 //! | `POST /internal/v1/lease` | guard | [`LeaseRequest`] → [`LeaseAnswer`] |
+//! | `GET /internal/v1/heard` | control | → [`Heard`] |
 //! | `POST /internal/v1/nodes/report` | node | [`NodeReport`] → nothing |
 //! | `GET /internal/v1/blobs/{sha256}` | node, control | → the file, ranges allowed |
 //! | `GET /internal/v1/routes` | edge | → [`crate::edge::RouteUpdate`] |
@@ -183,6 +184,13 @@ pub struct LeaseAnswer {
     /// Other nodes, at most [`crate::guard::MOST_PEERS`]: the guard's witnesses.
     #[serde(default)]
     pub peers: Vec<Peer>,
+}
+
+/// How long ago an instance of control heard nodes, by a confirmed round trip with their guards.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Milliseconds, by node.
+    pub ages_ms: std::collections::BTreeMap<NodeId, u64>,
 }
 
 /// What a node tells control every ten seconds, and at once when something changed.

@@ -10,13 +10,16 @@ use undine_link::{Authority, Credentials};
 use undine_model::{InstanceId, Slug};
 use undine_store::{Db, Store};
 
+use crate::asking::AskBook;
 use crate::blobs::Blobs;
 use crate::clock::now_ms;
 use crate::failpoint::Failpoints;
+use crate::heard::HeardBook;
 use crate::leases::LeaseBook;
 use crate::manifests::PushLocks;
 use crate::nodes::NodeClients;
 use crate::secrets::Secrets;
+use crate::slots::SlotBook;
 
 /// The version of this program.
 pub const PROGRAM: &str = env!("CARGO_PKG_VERSION");
@@ -148,6 +151,14 @@ pub struct Inner {
     pub blobs: Blobs,
     /// Renewals that are not yet written.
     pub leases: LeaseBook,
+    /// When each node was last heard by this instance.
+    pub heard: HeardBook,
+    /// Whom it asks about nodes that are silent.
+    pub asking: AskBook,
+    /// What the owners of servers have confirmed about their disks.
+    pub slots: SlotBook,
+    /// Copies are to be looked after at once.
+    pub copies_due: Notify,
     /// One push at a time to each server.
     pub pushes: PushLocks,
     /// Where it dies, in tests.
@@ -197,6 +208,10 @@ impl Control {
             nodes: NodeClients::new(parts.credentials.clone()),
             blobs: Blobs::new(parts.blobs),
             leases: LeaseBook::default(),
+            heard: HeardBook::default(),
+            asking: AskBook::default(),
+            slots: SlotBook::default(),
+            copies_due: Notify::new(),
             pushes: PushLocks::default(),
             work: Notify::new(),
             started_at: now_ms(),

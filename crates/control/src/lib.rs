@@ -7,21 +7,27 @@
 
 pub mod api;
 pub mod app;
+pub mod asking;
 pub mod background;
 pub mod blobs;
 pub mod clock;
 pub mod commands;
 pub mod control;
+pub mod copies;
 pub mod failpoint;
+pub mod fencing;
+pub mod heard;
 pub mod internal;
 pub mod leases;
 pub mod manifests;
 pub mod nodes;
 pub mod operations;
 pub mod placement;
+pub mod policy;
 pub mod refusal;
 pub mod routes;
 pub mod secrets;
+pub mod slots;
 pub mod state_dir;
 
 pub use control::{Cluster, Control};

@@ -8,8 +8,8 @@ use std::time::Duration;
 use undine_api::guest::{Answer, Ask, Upload};
 use undine_api::internal::Role;
 use undine_api::node::{
-    FetchImage, GuestCall, ImageStatus, NodeStatus, ReplicaSpec, ReplicaStatus, ServerStatus,
-    StartSpec, StopSpec, UPLOAD_HEADER,
+    FetchImage, GuestCall, ImageStatus, JoinSpec, JoinStatus, NodeStatus, ReplicaSpec,
+    ReplicaStatus, ServerStatus, SlotsSpec, StartSpec, StopSpec, UPLOAD_HEADER,
 };
 use undine_link::{CallError, Credentials, CredentialsError, Method, PeerClient};
 use undine_model::{NodeId, ServerId};
@@ -113,6 +113,29 @@ impl NodeClient {
         let path = format!("/node/v1/servers/{server}/stop");
         let deadline = QUICK + Duration::from_secs(u64::from(spec.grace_s));
         self.0.call(Method::POST, &path, Some(spec), deadline).await
+    }
+
+    /// Tells the owner which copies are in sync: those that failed leave their slots.
+    pub async fn slots(&self, server: ServerId, spec: &SlotsSpec) -> Called<ServerStatus> {
+        let path = format!("/node/v1/servers/{server}/slots");
+        self.0.call(Method::PUT, &path, Some(spec), QUICK).await
+    }
+
+    /// Copies to a replica that is to take a slot, or tells how far that is.
+    pub async fn join(&self, server: ServerId, spec: &JoinSpec) -> Called<JoinStatus> {
+        let path = format!("/node/v1/servers/{server}/joins/{}", spec.target.replica);
+        self.0.call(Method::PUT, &path, Some(spec), QUICK).await
+    }
+
+    /// Ends a copy that is under way.
+    pub async fn cancel_join(
+        &self,
+        server: ServerId,
+        replica: undine_model::ReplicaId,
+        epoch: u64,
+    ) -> Called<()> {
+        let path = format!("/node/v1/servers/{server}/joins/{replica}?epoch={epoch}");
+        self.0.call(Method::DELETE, &path, None::<&()>, QUICK).await
     }
 
     /// Asks the agent inside of a server.

@@ -32,6 +32,20 @@ impl Candidate {
         }
     }
 
+    /// The same, holding a copy of the disk already: it takes no further room.
+    #[must_use]
+    pub fn holding(mut self, disk: Bytes) -> Self {
+        self.total.disk.0 = self.total.disk.0.saturating_add(disk.0);
+        self
+    }
+
+    /// Promises that much more of it.
+    pub fn promise(&mut self, wish: &Resources) {
+        self.committed.cpu.0 += wish.cpu.0;
+        self.committed.memory.0 += wish.memory.0;
+        self.alike += 1;
+    }
+
     /// Why the wish does not fit, by what and how much; none when it does.
     fn lacks(&self, wish: &Resources) -> Option<String> {
         let free = self.free();

@@ -19,6 +19,7 @@ mod migrate;
 mod operations;
 mod record;
 mod records;
+mod replicas;
 mod reports;
 mod routes;
 mod settings;

@@ -2,6 +2,8 @@
 //! and remembers what it was asked. Its servers are records; its guests apply manifests as the
 //! real ones must, and refuse a delta whose base they do not have.
 
+mod disk;
+mod guard;
 mod guest;
 mod serve;
 
@@ -13,10 +15,11 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 use undine_api::Problem;
 use undine_api::internal::{JoinRequest, NodeReport, NodeUsage, Role};
-use undine_api::node::{Inventory, NodeStatus, Phase, ReplicaState, ReplicaStatus};
+use undine_api::node::{Inventory, NodeStatus, Phase};
 use undine_link::{ControlClient, Credentials, JoinToken, Method};
 use undine_model::{Bytes, MilliCpu, NodeId, ReplicaId, ServerId};
 
+pub use disk::{FakeReplica, FakeSlot};
 pub use guest::FakeGuest;
 
 /// A fake node; dropped, it stops answering.
@@ -30,6 +33,7 @@ pub struct FakeNode {
     address: SocketAddr,
     inner: Arc<Inner>,
     serving: CancellationToken,
+    renewing: CancellationToken,
 }
 
 pub(crate) struct Inner {
@@ -42,8 +46,12 @@ pub(crate) struct Inner {
 pub struct State {
     /// Image hashes.
     pub images: BTreeSet<String>,
-    /// Replicas: the epoch and whether the file was made.
-    pub replicas: BTreeMap<ServerId, u64>,
+    /// Copies of disks.
+    pub replicas: BTreeMap<ServerId, FakeReplica>,
+    /// Nodes that its guard cannot reach.
+    pub unreachable: BTreeSet<NodeId>,
+    /// Joins stay at half until this is false again.
+    pub hold_joins: bool,
     /// Servers.
     pub servers: BTreeMap<ServerId, FakeServer>,
     /// Every request, as `METHOD path` or `guest <ask>`.
@@ -61,6 +69,10 @@ pub struct FakeServer {
     pub epoch: u64,
     /// Is it up?
     pub running: bool,
+    /// The slots of its disk.
+    pub slots: Vec<FakeSlot>,
+    /// The highest version of its record that it was told.
+    pub version: u64,
     /// The agent inside.
     pub guest: FakeGuest,
 }
@@ -105,7 +117,7 @@ impl FakeNode {
     /// Joins with this token and serves.
     pub async fn join(token: &str, name: &str, memory: Bytes) -> anyhow::Result<Self> {
         let token: JoinToken = token.parse()?;
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let (listener, beside) = disk::two_ports().await?;
         let address = listener.local_addr()?;
         let (key, csr) = undine_link::csr()?;
         let (guard_key, guard_csr) = undine_link::csr()?;
@@ -137,6 +149,7 @@ impl FakeNode {
             state: Mutex::default(),
         });
         let serving = serve::start(listener, &credentials, inner.clone());
+        guard::start(beside, &guard, inner.clone(), serving.clone());
         Ok(Self {
             id,
             credentials,
@@ -144,6 +157,7 @@ impl FakeNode {
             address,
             inner,
             serving,
+            renewing: CancellationToken::new(),
         })
     }
 
@@ -177,6 +191,44 @@ impl FakeNode {
         self.serving.cancel();
     }
 
+    /// Its guard renews the lease with these instances until it is cut or killed.
+    pub fn renew(&self, instances: &[SocketAddr]) -> anyhow::Result<()> {
+        guard::renew(&self.guard, instances, self.renewing.clone())
+    }
+
+    /// Dies whole: nothing answers, nothing is renewed, no server runs, every daemon is gone.
+    pub fn die(&self) {
+        self.renewing.cancel();
+        self.serving.cancel();
+        let mut state = self.state();
+        for server in state.servers.values_mut() {
+            server.running = false;
+        }
+        for replica in state.replicas.values_mut() {
+            replica.die();
+        }
+    }
+
+    /// Nobody reaches it any more, but everything on it goes on.
+    pub fn isolate(&self) {
+        self.renewing.cancel();
+        self.serving.cancel();
+    }
+
+    /// A copy on this node fails: its daemon is gone, and the owner's slot says so.
+    pub fn lose_daemon(&self, server: ServerId) {
+        if let Some(replica) = self.state().replicas.get_mut(&server) {
+            replica.die();
+        }
+    }
+
+    /// The slot of this copy fails on the owner, which is this node.
+    pub fn fail_slot(&self, server: ServerId, copy: ReplicaId) {
+        if let Some(server) = self.state().servers.get_mut(&server) {
+            server.fail(copy);
+        }
+    }
+
     /// Answers again, at the same address.
     pub async fn mend(&mut self) -> anyhow::Result<()> {
         let mut tries = 0;
@@ -188,7 +240,12 @@ impl FakeNode {
             }
             tries += 1;
         };
+        let beside = SocketAddr::new(self.address.ip(), self.address.port() + 1);
+        let beside = tokio::net::TcpListener::bind(beside).await?;
         self.serving = serve::start(listener, &self.credentials, self.inner.clone());
+        self.renewing = CancellationToken::new();
+        let (inner, serving) = (self.inner.clone(), self.serving.clone());
+        guard::start(beside, &self.guard, inner, serving);
         Ok(())
     }
 
@@ -219,6 +276,7 @@ impl FakeNode {
 
 impl Drop for FakeNode {
     fn drop(&mut self) {
+        self.renewing.cancel();
         self.serving.cancel();
     }
 }
@@ -239,22 +297,8 @@ impl Inner {
             replicas: state
                 .replicas
                 .iter()
-                .map(|(id, epoch)| held(*id, *epoch))
+                .map(|(id, replica)| replica.status(*id))
                 .collect(),
         }
-    }
-}
-
-fn held(server: ServerId, epoch: u64) -> ReplicaStatus {
-    ReplicaStatus {
-        server,
-        replica: ReplicaId::from_uuid(server.uuid()),
-        epoch,
-        state: ReplicaState::Closed,
-        export: None,
-        address: None,
-        key: None,
-        size: Bytes::gib(1),
-        used: Bytes(0),
     }
 }

@@ -1,7 +1,7 @@
 //! Servers.
 
 use undine_model::lifecycle::ServerState;
-use undine_model::{Bytes, MilliCpu, NodeId, OperationId, ServerId, Slug};
+use undine_model::{Bytes, MilliCpu, NodeId, OperationId, ReplicaId, ServerId, Slug};
 
 use super::{Operation, answers, choices, requests};
 
@@ -43,6 +43,12 @@ answers! {
         pub ipv6: String,
         /// May it send mail directly (TCP port 25)?
         pub smtp: bool,
+        /// How many copies of its disk it should have.
+        pub replicas_wanted: u32,
+        /// The copies of its disk.
+        pub replicas: Vec<Replica>,
+        /// 0 to 9: after a node's death the most important come up first.
+        pub importance: u32,
         /// Sites on it.
         pub sites: u32,
         /// The newest version of what it must run.
@@ -60,6 +66,24 @@ answers! {
         pub version: i64,
     }
 
+    /// A copy of a server's disk.
+    pub struct Replica {
+        /// Its id.
+        pub id: ReplicaId,
+        /// On this node.
+        pub node: NodeId,
+        /// How it stands.
+        pub state: ReplicaStanding,
+        /// Bytes that it takes up.
+        pub bytes: Bytes,
+        /// Since when it lacks writes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub left_at: Option<i64>,
+        /// What went wrong with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub error: Option<String>,
+    }
+
     /// A server and the operation that now works on it.
     pub struct ServerOperation {
         /// The server.
@@ -70,6 +94,20 @@ answers! {
 }
 
 choices! {
+    /// How a copy of a disk stands.
+    pub enum ReplicaStanding {
+        /// Not there yet.
+        Creating,
+        /// Has every write that was acknowledged; may take over.
+        InSync,
+        /// Being filled.
+        Syncing,
+        /// Lacks writes.
+        Stale,
+        /// Gone.
+        Lost,
+    }
+
     /// What somebody wants a server to be.
     pub enum WantedState {
         /// Up.
@@ -107,6 +145,13 @@ requests! {
         /// May it send mail directly? No, unless said otherwise.
         #[serde(default)]
         pub smtp: Option<bool>,
+        /// Copies of its disk, on as many nodes: 1 to 3. Unless said otherwise 2, or 1 where there
+        /// is one node only.
+        #[serde(default)]
+        pub replicas: Option<u32>,
+        /// 0 to 9: after a node's death the most important come up first. 5 unless said otherwise.
+        #[serde(default)]
+        pub importance: Option<u32>,
     }
 
     /// A change of a server. What changes its VM counts from its next start.
@@ -126,5 +171,19 @@ requests! {
         /// May it send mail directly?
         #[serde(default)]
         pub smtp: Option<bool>,
+        /// Copies of its disk, on as many nodes: 1 to 3; from its next start.
+        #[serde(default)]
+        pub replicas: Option<u32>,
+        /// 0 to 9: after a node's death the most important come up first.
+        #[serde(default)]
+        pub importance: Option<u32>,
+    }
+
+    /// The operator accepts that the newest writes of a server are lost.
+    pub struct AcceptLoss {
+        /// The server's name, word for word.
+        pub confirm: String,
+        /// Go on with the copy on this node (id or name).
+        pub node: String,
     }
 }

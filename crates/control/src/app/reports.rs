@@ -4,7 +4,7 @@
 use serde_json::json;
 use undine_api::edge::EdgeReport;
 use undine_api::internal::NodeReport;
-use undine_api::node::Phase;
+use undine_api::node::{Phase, SlotState};
 use undine_model::lifecycle::{ServerEvent, ServerState};
 use undine_model::{EdgeId, NodeId};
 use undine_store::{
@@ -17,6 +17,7 @@ use crate::control::Control;
 use crate::operations::event_of;
 use crate::refusal::Result;
 use crate::routes::server_changed;
+use crate::slots;
 
 /// A record that changed within this time may be ahead of a report that was on its way.
 const SETTLED_MS: i64 = 8_000;
@@ -24,6 +25,8 @@ const SETTLED_MS: i64 = 8_000;
 /// A node reports.
 pub async fn node(control: &Control, id: NodeId, report: &NodeReport) -> Result<()> {
     let now = now_ms();
+    // First of all: a visitor may be waiting for it.
+    slots_failed(control, id, report).await?;
     let inventory = &report.status.inventory;
     let facts = NodeFacts {
         inventory: json!(inventory),
@@ -36,6 +39,28 @@ pub async fn node(control: &Control, id: NodeId, report: &NodeReport) -> Result<
     control.store.metrics().record(&samples).await?;
     replicas(control, id, report, now).await?;
     servers(control, id, report, now).await
+}
+
+/// Servers whose disk has failed slots: looked after at once, each in a task of its own.
+async fn slots_failed(control: &Control, id: NodeId, report: &NodeReport) -> Result<()> {
+    for status in &report.status.servers {
+        if !status.slots.iter().any(|it| it.state == SlotState::Failed) {
+            continue;
+        }
+        let Some(server) = control.store.servers().find(status.server).await? else {
+            continue;
+        };
+        if slots::failed(&server, id, status).is_empty() {
+            continue;
+        }
+        let control = control.clone();
+        tokio::spawn(async move {
+            if let Err(error) = slots::degrade(&control, id, server.id).await {
+                tracing::warn!(server = %server.name, %error, "a failed copy could not be taken out");
+            }
+        });
+    }
+    Ok(())
 }
 
 async fn node_samples(

@@ -74,6 +74,8 @@ pub async fn create(
     let cpu = wish.cpu.unwrap_or(profile.cpu);
     let disk = wish.disk.unwrap_or(profile.disk);
     check_shape(memory, vcpus, cpu, disk)?;
+    let replica_count = replica_count(control, wish.replicas).await?;
+    let importance = check_importance(wish.importance.unwrap_or(MIDDLING))?;
     let node = match &wish.node {
         Some(text) => Some(nodes::named(control, text).await?),
         None => None,
@@ -97,9 +99,9 @@ pub async fn create(
         vcpus,
         cpu,
         disk,
-        replica_count: 1,
-        slots: 1,
-        importance: 5,
+        replica_count,
+        slots: replica_count,
+        importance,
         blank: true,
         template: wish.template.unwrap_or(true),
         smtp: wish.smtp.unwrap_or(false),
@@ -132,11 +134,13 @@ pub async fn create(
         .field("name")
         .remedy("Choose another one."));
     }
-    let choice = place(control, &tx, &server, node.as_ref()).await?;
-    server.node = Some(choice.node);
-    server.reason = choice.reason;
+    let placed = place(control, &tx, &server, node.as_ref()).await?;
+    server.node = Some(placed.owner.node);
+    server.reason = placed.owner.reason;
     tx.servers().insert(&server).await?;
-    tx.replicas().insert(&replica(&server, choice.node)).await?;
+    for node in std::iter::once(placed.owner.node).chain(placed.others) {
+        tx.replicas().insert(&replica(&server, node)).await?;
+    }
     tx.manifests().changed(server.id, &[]).await?;
     let operation = start(
         &tx,
@@ -240,7 +244,47 @@ fn addresses(cluster: &Cluster, index: u64) -> Result<(Ipv4Addr, Ipv6Addr, Strin
     Ok((v4, v6, mac))
 }
 
-fn replica(server: &Server, node: NodeId) -> Replica {
+const MIDDLING: u32 = 5;
+
+/// How many copies a new server has.
+async fn replica_count(control: &Control, wish: Option<u32>) -> Result<u32> {
+    match wish {
+        Some(count) => check_replicas(count),
+        None => {
+            let filter = NodeFilter {
+                state: Some(NodeState::Ready),
+                ..NodeFilter::default()
+            };
+            let ready = control.store.nodes().count(&filter).await?;
+            Ok(if ready >= 2 { 2 } else { 1 })
+        }
+    }
+}
+
+/// As many copies as there may be.
+pub fn check_replicas(count: u32) -> Result<u32> {
+    if (1..=3).contains(&count) {
+        return Ok(count);
+    }
+    Err(
+        Refusal::invalid("replicas", "A server's disk has 1 to 3 copies, on as many nodes.")
+            .remedy("Choose 2, unless you know why not."),
+    )
+}
+
+/// An importance that is one.
+pub fn check_importance(importance: u32) -> Result<u32> {
+    if importance <= 9 {
+        return Ok(importance);
+    }
+    Err(Refusal::invalid(
+        "importance",
+        "A server's importance is 0 to 9; 9 comes up first.",
+    ))
+}
+
+/// A new copy of a server's disk.
+pub fn replica(server: &Server, node: NodeId) -> Replica {
     Replica {
         id: new_id(),
         version: 1,
@@ -257,30 +301,96 @@ fn replica(server: &Server, node: NodeId) -> Replica {
     }
 }
 
-/// Chooses the node, holding it so that no other instance promises the same room.
-async fn place(control: &Control, tx: &Tx, server: &Server, only: Option<&Node>) -> Result<Choice> {
+/// Where a new server goes.
+struct Placed {
+    owner: Choice,
+    /// Nodes of the other copies.
+    others: Vec<NodeId>,
+}
+
+/// Chooses the nodes, holding them so that no other instance promises the same room.
+async fn place(control: &Control, tx: &Tx, server: &Server, only: Option<&Node>) -> Result<Placed> {
+    let mut nodes = Vec::new();
     let mut candidates = Vec::new();
-    for node in tx
-        .nodes()
-        .all(&NodeFilter {
-            state: Some(NodeState::Ready),
-            ..NodeFilter::default()
-        })
-        .await?
-    {
-        if only.is_none_or(|only| only.id == node.id) {
-            let node = tx.nodes().lock(node.id).await?;
-            candidates.extend(candidate(&control.cluster, tx, &node, &server.profile).await?);
+    let filter = NodeFilter {
+        state: Some(NodeState::Ready),
+        ..NodeFilter::default()
+    };
+    for node in tx.nodes().all(&filter).await? {
+        let node = tx.nodes().lock(node.id).await?;
+        candidates.extend(candidate(&control.cluster, tx, &node, &server.profile).await?);
+        nodes.push(node);
+    }
+    let possible: Vec<Candidate> = candidates
+        .iter()
+        .filter(|it| only.is_none_or(|only| only.id == it.id))
+        .cloned()
+        .collect();
+    let owner = choose(&possible, &needs(server)).map_err(|lacks| no_room(&lacks))?;
+    let mut taken = vec![owner.node];
+    while taken.len() < server.replica_count as usize {
+        taken.push(other_copy(server, &nodes, &candidates, &taken)?);
+    }
+    taken.remove(0);
+    Ok(Placed {
+        owner,
+        others: taken,
+    })
+}
+
+/// A node for a further copy: none that has one, and no rack twice.
+fn other_copy(
+    server: &Server,
+    nodes: &[Node],
+    candidates: &[Candidate],
+    taken: &[NodeId],
+) -> Result<NodeId> {
+    let free = apart(nodes, candidates, taken);
+    match choose(&free, &copy_needs(server)) {
+        Ok(choice) => Ok(choice.node),
+        Err(lacks) => {
+            let detail = format!(
+                "{} copies were asked for, but there is a place for {} only: {lacks}",
+                server.replica_count,
+                taken.len()
+            );
+            Err(no_room(&detail)
+                .field("replicas")
+                .remedy("Ask for fewer replicas, add a node, or free disk space."))
         }
     }
-    choose(&candidates, &needs(server)).map_err(|lacks| {
-        Refusal::conflict(
-            "no-room",
-            "No node has room for the server",
-            format!("{}.", crate::refusal::capital(&lacks).trim_end_matches('.')),
-        )
-        .remedy("Add a node, choose a smaller server, or delete one that is not needed.")
-    })
+}
+
+/// The nodes that hold no copy yet and stand in no rack that holds one.
+pub fn apart(nodes: &[Node], candidates: &[Candidate], taken: &[NodeId]) -> Vec<Candidate> {
+    let racks: Vec<_> = nodes
+        .iter()
+        .filter(|node| taken.contains(&node.id))
+        .filter_map(|node| node.rack.as_ref())
+        .collect();
+    let may = |id: NodeId| {
+        let rack = nodes.iter().find(|node| node.id == id);
+        let rack = rack.and_then(|node| node.rack.as_ref());
+        !taken.contains(&id) && rack.is_none_or(|rack| !racks.contains(&rack))
+    };
+    candidates.iter().filter(|it| may(it.id)).cloned().collect()
+}
+
+/// What a copy takes of its node.
+pub fn copy_needs(server: &Server) -> Resources {
+    Resources {
+        disk: server.disk,
+        ..Resources::default()
+    }
+}
+
+fn no_room(lacks: &str) -> Refusal {
+    Refusal::conflict(
+        "no-room",
+        "No node has room for the server",
+        format!("{}.", crate::refusal::capital(lacks).trim_end_matches('.')),
+    )
+    .remedy("Add a node, choose a smaller server, or delete one that is not needed.")
 }
 
 /// A node as the placement sees it; none when it never said what it is made of.
@@ -305,8 +415,8 @@ pub async fn candidate(
         let needs = needs(server);
         committed.cpu.0 += needs.cpu.0;
         committed.memory.0 += needs.memory.0;
-        committed.disk.0 += needs.disk.0;
     }
+    committed.disk = db.replicas().promised(node.id).await?;
     Ok(Some(Candidate {
         id: node.id,
         name: node.name.clone(),

@@ -1,8 +1,10 @@
 //! Servers: looking at them, and starting, stopping, changing and deleting them.
 
 use serde_json::json;
-use undine_api::public::{List, Server, ServerOperation, UpdateServer, WantedState};
-use undine_model::lifecycle::{ServerEvent, ServerState};
+use undine_api::public::{
+    List, Replica, ReplicaStanding, Server, ServerOperation, UpdateServer, WantedState,
+};
+use undine_model::lifecycle::{NodeState, ServerEvent, ServerState};
 use undine_model::{Bytes, ServerId};
 use undine_store::{Db, ServerFilter, SiteFilter, Tx, Wanted};
 
@@ -11,6 +13,8 @@ use super::operations;
 use super::paging::PageWish;
 use crate::clock::now_ms;
 use crate::control::Control;
+use crate::copies;
+use crate::fencing::{Heirs, fail_over};
 use crate::operations::{NewOperation, start, wake};
 use crate::refusal::{Refusal, Result};
 use crate::routes::server_changed;
@@ -21,7 +25,11 @@ pub async fn show(db: &impl Db, server: undine_store::Server) -> Result<Server> 
         server: Some(server.id),
         ..SiteFilter::default()
     };
+    let copies = copies::of(db, server.id).await?;
     Ok(Server {
+        replicas_wanted: server.replica_count,
+        replicas: copies.into_iter().map(show_copy).collect(),
+        importance: server.importance,
         sites: db.sites().count(&filter).await? as u32,
         id: server.id,
         name: server.name,
@@ -50,6 +58,24 @@ pub async fn show(db: &impl Db, server: undine_store::Server) -> Result<Server> 
         updated_at: server.updated_at,
         version: server.version,
     })
+}
+
+fn show_copy(copy: undine_store::Replica) -> Replica {
+    use undine_store::ReplicaState as S;
+    Replica {
+        id: copy.id,
+        node: copy.node,
+        state: match copy.state {
+            S::Creating => ReplicaStanding::Creating,
+            S::InSync => ReplicaStanding::InSync,
+            S::Syncing => ReplicaStanding::Syncing,
+            S::Stale => ReplicaStanding::Stale,
+            S::Lost => ReplicaStanding::Lost,
+        },
+        bytes: copy.bytes,
+        left_at: copy.left_at,
+        error: copy.error,
+    }
 }
 
 /// One page of the servers. An account's owner sees none: they are the provider's.
@@ -139,7 +165,7 @@ pub async fn wish(
         no_sites(&tx, &server).await?;
     }
     let reason = format!("asked for by {}", caller.actor());
-    let (server, operation) = begin(&tx, server, wish, reason).await?;
+    let (server, operation) = begin(control, &tx, server, wish, reason).await?;
     caller
         .did(
             &tx,
@@ -160,12 +186,19 @@ pub async fn wish(
 
 /// Within a transaction: the record says what is wanted, routes follow, the operation is made.
 pub async fn begin(
+    control: &Control,
     tx: &Tx,
     mut server: undine_store::Server,
     wish: Wish,
     reason: String,
 ) -> Result<(undine_store::Server, undine_store::Operation)> {
     free(tx, &server, wish).await?;
+    if matches!(wish, Wish::Start | Wish::Restart) && !owner_is_live(tx, &server).await? {
+        // Its node is dead: it comes up where a copy in sync is.
+        server.wanted = Wanted::Running;
+        let mut heirs = Heirs::read(control, tx).await?;
+        return fail_over(tx, &mut heirs, server, reason).await;
+    }
     let refused = |refused: undine_model::lifecycle::Refused| {
         Refusal::conflict(
             "wrong-state",
@@ -190,6 +223,12 @@ pub async fn begin(
         Wish::Start | Wish::Restart => Wanted::Running,
         Wish::Stop | Wish::Delete => Wanted::Stopped,
     };
+    if server.wanted == Wanted::Running {
+        server.slots = server.replica_count;
+        if state == ServerState::Failed {
+            after_unclean_end(tx, &server).await?;
+        }
+    }
     let operation = start(
         tx,
         NewOperation {
@@ -205,6 +244,26 @@ pub async fn begin(
     let server = tx.servers().update(&server, now_ms()).await?;
     server_changed(tx, server.id).await?;
     Ok((server, operation))
+}
+
+/// Could its owner be asked to start it? One that is merely silent is waited for.
+async fn owner_is_live(tx: &Tx, server: &undine_store::Server) -> Result<bool> {
+    let Some(node) = server.node else {
+        return Ok(true);
+    };
+    let node = tx.nodes().find(node).await?;
+    Ok(node.is_none_or(|node| node.state != NodeState::Fenced))
+}
+
+/// Its VM ended unasked: copies may differ in writes that were under way, so one of them counts,
+/// the owner's if it can, and the others are filled again.
+async fn after_unclean_end(tx: &Tx, server: &undine_store::Server) -> Result<()> {
+    let all = copies::of(tx, server.id).await?;
+    let members = copies::in_sync(&all, server.node);
+    if let [first, _, ..] = members[..] {
+        copies::keep_only(tx, server, first.id, server.epoch).await?;
+    }
+    Ok(())
 }
 
 /// No other operation works on the server.
@@ -275,6 +334,12 @@ pub async fn update(
     server.cpu = wish.cpu.unwrap_or(server.cpu);
     server.template = wish.template.unwrap_or(server.template);
     server.smtp = wish.smtp.unwrap_or(server.smtp);
+    if let Some(count) = wish.replicas {
+        server.replica_count = super::server_create::check_replicas(count)?;
+    }
+    if let Some(importance) = wish.importance {
+        server.importance = super::server_create::check_importance(importance)?;
+    }
     super::server_create::check_shape(server.memory, server.vcpus, server.cpu, server.disk)?;
     let after = super::server_create::needs(&server);
     if let Some(node) = server.node {

@@ -8,7 +8,9 @@ mod liveness;
 pub mod prometheus;
 mod push;
 mod reconcile;
-mod restored;
+mod replicas;
+pub(crate) mod restored;
+pub mod returned;
 mod runner;
 mod trim;
 
@@ -25,6 +27,8 @@ pub use runner::run as run_operations;
 pub fn start(control: &Control) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(until_halted(control.clone(), runner::run(control.clone())));
+    tasks.spawn(until_halted(control.clone(), remember(control.clone())));
+    tasks.spawn(until_halted(control.clone(), copies(control.clone())));
     macro_rules! every {
         ($($name:literal, $millis:literal, $task:path;)*) => {$(
             let this = control.clone();
@@ -35,14 +39,36 @@ pub fn start(control: &Control) -> JoinSet<()> {
     every! {
         "heartbeat", 5_000, heartbeat::turn;
         "leases", 1_000, heartbeat::leases;
+        "pulse", 100, liveness::pulse;
+        "deaths", 200, liveness::deaths;
         "liveness", 2_000, liveness::turn;
         "restored", 3_000, restored::turn;
+        "returned", 500, returned::turn;
         "reconcile", 2_000, reconcile::turn;
         "push", 2_000, push::turn;
         "certificates", 600_000, certificates::turn;
         "trim", 300_000, trim::turn;
     }
     tasks
+}
+
+/// Looks after copies every second, and at once when one left.
+async fn copies(control: Control) {
+    loop {
+        if let Err(error) = replicas::turn(&control).await {
+            tracing::warn!(error = %chain(&error), "copies wait for the next turn");
+        }
+        let due = control.copies_due.notified();
+        let _ = tokio::time::timeout(Duration::from_secs(1), due).await;
+    }
+}
+
+/// Until it has worked once: before that no death is noticed by this instance.
+async fn remember(control: Control) {
+    while let Err(error) = liveness::remember(&control).await {
+        tracing::warn!(error = %chain(&error), "leases could not be read");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }
 
 type Turn = for<'a> fn(&'a Control) -> futures_util::future::BoxFuture<'a, Result<(), Refusal>>;

@@ -17,7 +17,7 @@ use crate::refusal::Result;
 use crate::routes::server_changed;
 
 /// Must nothing be started yet?
-pub(super) async fn is_waiting(control: &Control) -> Result<bool> {
+pub(crate) async fn is_waiting(control: &Control) -> Result<bool> {
     Ok(control
         .store
         .settings()

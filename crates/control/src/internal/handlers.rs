@@ -7,7 +7,7 @@ use axum::extract::{Query, State};
 use serde::Deserialize;
 use undine_api::edge::{EdgeReport, RouteUpdate};
 use undine_api::internal::{
-    Instances, JoinAnswer, JoinRequest, LeaseAnswer, LeaseRequest, NodeReport, RenewAnswer,
+    Heard, Instances, JoinAnswer, JoinRequest, LeaseAnswer, LeaseRequest, NodeReport, RenewAnswer,
     RenewRequest, Role,
 };
 use undine_link::Peer;
@@ -57,11 +57,14 @@ pub(super) async fn lease(
 ) -> Result<Json<LeaseAnswer>> {
     // Only a guard that has heard an answer proves a round trip; its first try has heard none.
     let node = id_as(&peer, Role::Guard)?;
-    control.leases.renewed(Lease {
-        node,
-        number: wish.number,
-        renewed_at: now_ms(),
-    });
+    let now = std::time::Instant::now();
+    if control.heard.renewed(node, wish.last_answered, now) {
+        control.leases.renewed(Lease {
+            node,
+            number: wish.number,
+            renewed_at: now_ms(),
+        });
+    }
     Ok(Json(LeaseAnswer {
         number: wish.number,
         lease_ms: LEASE_MS,
@@ -129,4 +132,14 @@ pub(super) async fn routes(
         })
         .await;
     }
+}
+
+/// How long ago this instance heard each node: other instances ask before they declare one dead.
+pub(super) async fn heard(State(control): State<Control>) -> Json<Heard> {
+    let ages = control.heard.ages(std::time::Instant::now());
+    let ages_ms = ages
+        .into_iter()
+        .map(|(node, age)| (node, age.as_millis().min(u128::from(u64::MAX)) as u64))
+        .collect();
+    Json(Heard { ages_ms })
 }

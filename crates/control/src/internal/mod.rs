@@ -76,6 +76,12 @@ pub const TABLE: &[Guarded] = &[
         handler: || post(handlers::lease),
     },
     Guarded {
+        method: Method::GET,
+        path: "/internal/v1/heard",
+        who: Who::Roles(&[Role::Control]),
+        handler: || get(handlers::heard),
+    },
+    Guarded {
         method: Method::POST,
         path: "/internal/v1/nodes/report",
         who: Who::Roles(&[Role::Node]),

@@ -159,20 +159,30 @@ async fn wait(work: &mut Work, kind: &Kind, trouble: Trouble) -> Outcome<()> {
     let now = now_ms();
     let since = work.steps[work.at].started_at.unwrap_or(now);
     let undoing = !work.operation.results["undoing"].is_null();
-    if now - since > kind.patience_ms && !undoing {
+    if now.saturating_sub(since) > kind.patience_ms && !undoing {
         begin_undo(work, &detail, &remedy).await?;
         // Undone by whoever claims it next, as after a crash.
         work.operation.state = OperationState::Pending;
         let at = work.at;
         return save(work, at, at, "operation.progress").await;
     }
-    let pause = FIRST_RETRY_MS << work.operation.retries.min(6);
+    let (first, last) = pauses(kind);
+    let pause = first << work.operation.retries.min(6);
     work.operation.retries += 1;
-    work.operation.not_before = now + pause.min(LAST_RETRY_MS);
+    work.operation.not_before = now + pause.min(last);
     work.operation.error = Some(error_text(&detail, &remedy));
     work.operation.state = OperationState::Pending;
     let at = work.at;
     save(work, at, at, "operation.waiting").await
+}
+
+/// The pauses between tries: from, to.
+const fn pauses(kind: &Kind) -> (i64, i64) {
+    if kind.patience_ms == super::NEVER {
+        (100, 1_000)
+    } else {
+        (FIRST_RETRY_MS, LAST_RETRY_MS)
+    }
 }
 
 /// How an error is kept: the API takes detail and remedy apart again.

@@ -9,7 +9,9 @@ mod engine;
 mod new;
 mod node_remove;
 mod release;
+mod server_failover;
 mod server_life;
+mod server_replicate;
 mod server_start;
 mod site_change;
 mod site_create;
@@ -19,7 +21,7 @@ mod trouble;
 mod work;
 
 pub use engine::{LEASE_MS, detail_of, run_claimed};
-pub use new::{NewOperation, event_of, start, wake};
+pub use new::{NewOperation, event_of, start, start_urgent, wake};
 pub use site_create::ensure_certificate;
 pub use trouble::{Outcome, Trouble};
 pub use work::Work;
@@ -61,6 +63,9 @@ pub struct Kind {
     pub patience_ms: i64,
 }
 
+/// It is tried until a newer operation takes its place, and often: somebody waits for it.
+const NEVER: i64 = i64::MAX;
+
 /// Most things come back within this time.
 const PATIENCE_MS: i64 = 10 * 60_000;
 
@@ -71,6 +76,8 @@ pub const KINDS: &[&Kind] = &[
     &server_life::STOP,
     &server_life::RESTART,
     &server_life::DELETE,
+    &server_failover::FAILOVER,
+    &server_replicate::REPLICATE,
     &site_create::CREATE,
     &site_change::UPDATE,
     &site_delete::DELETE,

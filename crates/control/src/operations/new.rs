@@ -27,6 +27,21 @@ pub struct NewOperation<'a> {
 
 /// Makes it within a transaction; [`wake`] after the commit.
 pub async fn start(tx: &Tx, new: NewOperation<'_>) -> Result<Operation> {
+    begin(tx, new, now_ms()).await
+}
+
+/// The same, taken before everything else that waits, the more important the earlier.
+pub async fn start_urgent(
+    tx: &Tx,
+    new: NewOperation<'_>,
+    importance: u32,
+) -> Result<Operation> {
+    const BEFORE_ALL_MS: i64 = 24 * 3_600_000;
+    let first = now_ms() - BEFORE_ALL_MS - i64::from(importance);
+    begin(tx, new, first).await
+}
+
+async fn begin(tx: &Tx, new: NewOperation<'_>, not_before: i64) -> Result<Operation> {
     let kind = kind_of(new.kind).ok_or_else(|| {
         Refusal::of(
             500,
@@ -51,7 +66,7 @@ pub async fn start(tx: &Tx, new: NewOperation<'_>) -> Result<Operation> {
         reason: new.reason,
         error: None,
         retries: 0,
-        not_before: now,
+        not_before,
         owner: None,
         lease_until: 0,
     };

@@ -16,16 +16,17 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 use undine_api::node::{Phase, StopSpec};
 use undine_link::CallError;
-use undine_model::ServerId;
-use undine_model::lifecycle::{ServerEvent, ServerState};
-use undine_store::{Db, ReplicaFilter};
+use undine_model::lifecycle::{NodeState, ServerEvent, ServerState};
+use undine_model::{NodeId, ServerId};
+use undine_store::{Db, Removal, ReplicaFilter, Server, StoreError};
 
 use super::new::event_of;
 use super::server_start::{boot, failed, image, mark_failed, open, replica};
 use super::trouble::{Outcome, Trouble};
 use super::work::Work;
 use super::{Kind, step};
-use crate::clock::now_ms;
+use crate::clock::{new_id, now_ms};
+use crate::copies::is_live;
 use crate::routes::server_changed;
 
 /// A server goes down.
@@ -68,7 +69,7 @@ pub const DELETE: Kind = Kind {
 
 /// A guest ends by itself within this time, also under emulation.
 const GRACE_S: u32 = 60;
-const ASK: Duration = Duration::from_millis(250);
+const ASK: Duration = Duration::from_millis(100);
 
 async fn halt(work: &mut Work) -> Outcome<()> {
     let server = work.server().await?;
@@ -76,6 +77,10 @@ async fn halt(work: &mut Work) -> Outcome<()> {
         return Ok(());
     }
     let (node, client) = work.node_of(&server).await?;
+    if node.state == NodeState::Fenced {
+        // What may still run there is fenced, and ended when the node comes back.
+        return work.progress(format!("{} is dead", node.name)).await;
+    }
     let grace_s = work.param::<Option<u32>>("grace_s")?.unwrap_or(GRACE_S);
     let spec = StopSpec {
         epoch: server.epoch,
@@ -155,6 +160,12 @@ async fn disk(work: &mut Work) -> Outcome<()> {
         let Some(node) = work.control.store.nodes().find(replica.node).await? else {
             continue;
         };
+        if !is_live(node.state) {
+            remove_later(work, &server, node.id).await?;
+            work.progress(format!("{} removes the disk when it is back", node.name))
+                .await?;
+            continue;
+        }
         let client = work.control.nodes.of(&node)?;
         match client.forget(server.id, server.epoch).await {
             Err(CallError::Refused(problem)) if problem.status == 404 => {}
@@ -168,6 +179,26 @@ async fn disk(work: &mut Work) -> Outcome<()> {
             .await?;
     }
     Ok(())
+}
+
+/// The node is away: it removes the copy when it is back.
+async fn remove_later(work: &Work, server: &Server, node: NodeId) -> Outcome<()> {
+    let now = now_ms();
+    let removal = Removal {
+        id: new_id(),
+        version: 1,
+        created_at: now,
+        updated_at: now,
+        server: server.id,
+        node,
+        epoch: server.epoch,
+        reason: format!("{} was deleted", server.name),
+    };
+    match work.control.store.removals().insert(&removal).await {
+        // Written before a crash of this instance.
+        Err(StoreError::Taken { .. }) => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 async fn forget(work: &mut Work) -> Outcome<()> {

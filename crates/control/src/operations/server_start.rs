@@ -17,15 +17,17 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 use undine_api::node::{FetchImage, Phase, ReplicaState as Held, ServerStatus};
 use undine_model::lifecycle::{ServerEvent, ServerState};
-use undine_store::{Db, ReplicaState};
+use undine_store::{Db, Node, Replica, ReplicaState, Server};
 
 use super::new::event_of;
-use super::start_spec::{image_of, open_replica, replica_of, sources, start_spec};
+use super::start_spec::{image_of, open_replica, replica_client, sources, start_spec};
 use super::trouble::{Outcome, Trouble};
 use super::work::Work;
 use super::{Kind, StepOf, step};
 use crate::clock::now_ms;
+use crate::copies;
 use crate::manifests::{record, whole};
+use crate::nodes::NodeClient;
 use crate::routes::server_changed;
 
 /// Image, replica, boot, open.
@@ -53,7 +55,7 @@ pub const START: Kind = Kind {
 };
 
 /// How often a node is asked how far it is.
-const ASK: Duration = Duration::from_millis(250);
+const ASK: Duration = Duration::from_millis(80);
 /// An image is fetched, and a VM comes up, within this time also under emulation.
 const IMAGE_MS: i64 = 15 * 60_000;
 const BOOT_MS: i64 = 8 * 60_000;
@@ -61,8 +63,18 @@ const BOOT_MS: i64 = 8 * 60_000;
 pub(super) async fn image(work: &mut Work) -> Outcome<()> {
     let server = work.server().await?;
     let (node, client) = work.node_of(&server).await?;
+    fetch_image(work, &server, &node, &client).await
+}
+
+/// The node holds the server's image when this has ended well.
+pub(super) async fn fetch_image(
+    work: &mut Work,
+    server: &Server,
+    node: &Node,
+    client: &NodeClient,
+) -> Outcome<()> {
     let fetch = FetchImage {
-        manifest: image_of(&work.control, &server).await?,
+        manifest: image_of(&work.control, server).await?,
         sources: sources(&work.control).await?,
     };
     let until = now_ms() + IMAGE_MS;
@@ -92,30 +104,92 @@ pub(super) async fn image(work: &mut Work) -> Outcome<()> {
     }
 }
 
+/// Opens every copy that counts, and makes those that are new. One that cannot be had leaves, as
+/// long as another is there: it is filled again while the server runs.
 pub(super) async fn replica(work: &mut Work) -> Outcome<()> {
     let server = work.server().await?;
-    let (node, client) = work.node_of(&server).await?;
-    let replica = replica_of(&work.control, &server).await?;
-    let status = open_replica(&client, &server, &replica).await?;
-    if status.state == Held::Lost {
-        return Err(Trouble::stop(
+    let copies = copies::of(&work.control.store, server.id).await?;
+    let wanted: Vec<&Replica> = copies
+        .iter()
+        .filter(|copy| match copy.state {
+            ReplicaState::InSync => true,
+            // Later ones are filled from those in sync.
+            ReplicaState::Creating => server.blank,
+            _ => false,
+        })
+        .collect();
+    let last = wanted.len() <= 1;
+    let (mut opened, mut gone, mut first_trouble) = (Vec::new(), Vec::new(), None);
+    for copy in wanted {
+        match open_one(work, &server, copy, last).await {
+            Ok(()) => opened.push(copy),
+            Err(Trouble::Lost) => return Err(Trouble::Lost),
+            Err(trouble) => {
+                let why = trouble.to_string();
+                work.progress(format!("goes on without a copy: {why}")).await?;
+                gone.push((copy, why));
+                first_trouble.get_or_insert(trouble);
+            }
+        }
+    }
+    if opened.is_empty() {
+        return Err(first_trouble.unwrap_or_else(nothing_to_open));
+    }
+    settle(work, &server, &opened, &gone).await
+}
+
+fn nothing_to_open() -> Trouble {
+    Trouble::stop(
+        "no copy of the server's disk is in sync",
+        "Accept the loss of the newest writes with `undine server accept-loss`.",
+    )
+}
+
+async fn open_one(work: &mut Work, server: &Server, copy: &Replica, last: bool) -> Outcome<()> {
+    let (node, client) = replica_client(&work.control, copy).await?;
+    let status = open_replica(&work.control, &client, server, copy, last).await?;
+    match status.state {
+        Held::Open => {
+            let held = format!("{} holds the disk of {}", node.name, server.disk);
+            work.progress(held).await
+        }
+        Held::Lost => Err(Trouble::stop(
             format!("{} has lost the server's disk", node.name),
             "Restore the server from a backup; control never makes an empty disk in its place.",
-        ));
+        )),
+        _ => Err(Trouble::wait(
+            format!("the copy on {} may lack writes", node.name),
+            "It is filled again while the server runs.",
+        )),
     }
-    if replica.state != ReplicaState::InSync {
-        work.control
-            .store
-            .replicas()
-            .modify(replica.id, now_ms(), |replica| {
-                replica.state = ReplicaState::InSync;
-                replica.epoch = server.epoch;
-                Ok(())
-            })
-            .await?;
+}
+
+/// Records what was opened and what was not.
+async fn settle(
+    work: &Work,
+    server: &Server,
+    opened: &[&Replica],
+    gone: &[(&Replica, String)],
+) -> Outcome<()> {
+    let tx = work.control.store.begin().await?;
+    let record = tx.servers().lock(server.id).await?;
+    if record.epoch != server.epoch {
+        return Err(Trouble::Lost);
     }
-    work.progress(format!("{} holds the disk of {}", node.name, server.disk))
-        .await
+    let now = now_ms();
+    for copy in opened {
+        let mut copy = tx.replicas().get(copy.id).await?;
+        if copy.state == ReplicaState::Creating {
+            copy.state = ReplicaState::InSync;
+            copy.epoch = server.epoch;
+            tx.replicas().update(&copy, now).await?;
+        }
+    }
+    for (copy, why) in gone {
+        copies::leave(&tx, &record, &[copy.id], why).await?;
+    }
+    tx.commit().await?;
+    Ok(())
 }
 
 pub(super) async fn boot(work: &mut Work) -> Outcome<()> {
@@ -123,7 +197,7 @@ pub(super) async fn boot(work: &mut Work) -> Outcome<()> {
     let (node, client) = work.node_of(&server).await?;
     let manifest = whole(&work.control, &server).await?;
     let sites: Vec<_> = manifest.sites.iter().map(|site| site.id).collect();
-    let spec = start_spec(work, &server, &client, manifest).await?;
+    let spec = start_spec(work, &server, manifest).await?;
     let mut status = client.start(server.id, &spec).await?;
     let until = now_ms() + BOOT_MS;
     loop {
@@ -185,6 +259,10 @@ pub(super) async fn open(work: &mut Work) -> Outcome<()> {
     let server = work.server().await?;
     let tx = work.control.store.begin().await?;
     let mut record = tx.servers().lock(server.id).await?;
+    // What answered may be an earlier owner: a newer operation has the say.
+    if record.operation != Some(work.operation.id) {
+        return Err(Trouble::Lost);
+    }
     let (state, _) = record.state.on(ServerEvent::Answered).map_err(|refused| {
         Trouble::stop(
             refused.to_string(),
@@ -206,6 +284,7 @@ pub(super) async fn open(work: &mut Work) -> Outcome<()> {
         )])
         .await?;
     tx.commit().await?;
+    work.control.copies_due.notify_one();
     Ok(())
 }
 
@@ -227,6 +306,9 @@ pub(super) async fn mark_failed(
         return Ok(());
     };
     let mut record = tx.servers().lock(id).await?;
+    if record.operation.is_some_and(|it| it != work.operation.id) {
+        return Ok(());
+    }
     if record.state != ServerState::Deleting
         && let Ok((state, _)) = record.state.on(ServerEvent::Fail)
     {

@@ -5,12 +5,14 @@ use undine_api::node::{
     ImageManifest, ReplicaSpec, ReplicaStatus, ReplicaTarget, ServerNetwork, StartSpec,
 };
 use undine_manifest::Manifest;
-use undine_store::{Db, ImageFilter, InstanceFilter, Replica, ReplicaFilter, ReplicaState, Server};
+use undine_store::{Db, ImageFilter, InstanceFilter, Node, Replica, ReplicaState, Server};
 
 use super::trouble::{Outcome, Trouble};
 use super::work::Work;
 use crate::control::Control;
+use crate::copies::{self, is_live};
 use crate::nodes::NodeClient;
+use crate::policy::Policy;
 
 /// The image of a server, as its nodes know it.
 pub(super) async fn image_of(control: &Control, server: &Server) -> Outcome<ImageManifest> {
@@ -41,63 +43,101 @@ pub(super) async fn sources(control: &Control) -> Outcome<Vec<String>> {
         .collect())
 }
 
-/// The server's replica on its node.
-pub(super) async fn replica_of(control: &Control, server: &Server) -> Outcome<Replica> {
-    let filter = ReplicaFilter {
-        server: Some(server.id),
-        node: server.node,
-        ..ReplicaFilter::default()
-    };
-    control
-        .store
-        .replicas()
-        .find_by(&filter)
-        .await?
-        .ok_or_else(|| {
-            Trouble::stop(
-                "the server has no replica on its node",
-                "Delete it and make it again.",
-            )
-        })
+/// The node that holds a copy, if it can be asked now.
+pub(super) async fn replica_client(
+    control: &Control,
+    copy: &Replica,
+) -> Outcome<(Node, NodeClient)> {
+    let node = control.store.nodes().find(copy.node).await?;
+    let node = node.ok_or_else(|| {
+        Trouble::stop(
+            "a copy's node was removed",
+            "Delete the server and make it again.",
+        )
+    })?;
+    if !is_live(node.state) {
+        return Err(Trouble::wait(
+            format!("waiting for a replica: {} is {}", node.name, node.state),
+            "It goes on when the node is back.",
+        ));
+    }
+    let client = control.nodes.of(&node)?;
+    Ok((node, client))
 }
 
-/// Opens the replica, or makes it at its first time.
+/// Opens the replica under the server's epoch, or makes it at its first time. `last`: it is the
+/// only copy that counts, so what it holds is what the server has.
 pub(super) async fn open_replica(
+    control: &Control,
     client: &NodeClient,
     server: &Server,
     replica: &Replica,
+    last: bool,
 ) -> Outcome<ReplicaStatus> {
+    let policy = Policy::of(&control.store).await?;
     let spec = ReplicaSpec {
         replica: replica.id,
         epoch: server.epoch,
         size: server.disk,
         create: replica.state == ReplicaState::Creating,
-        // The only copy there is: what it holds is what the server has.
-        accept_stale: server.replica_count <= 1,
-        remote: false,
+        accept_stale: last,
+        remote: server.node != Some(replica.node),
         resync: false,
-        tls: false,
+        tls: policy.tls,
     };
     Ok(client.replica(server.id, &spec).await?)
+}
+
+/// The copies in sync, opened: the owner's first.
+async fn targets(control: &Control, server: &Server) -> Outcome<Vec<ReplicaTarget>> {
+    let copies = copies::of(&control.store, server.id).await?;
+    let members = copies::in_sync(&copies, server.node);
+    let last = members.len() <= 1;
+    let mut targets = Vec::new();
+    for copy in members {
+        let (node, client) = replica_client(control, copy).await?;
+        // Opened again: after a restart of its daemon the export has another name.
+        let status = open_replica(control, &client, server, copy, last).await?;
+        targets.push(target(server, copy, status).ok_or_else(|| {
+            Trouble::wait(
+                format!("the disk's daemon on {} is not up", node.name),
+                "It is tried again by itself.",
+            )
+        })?);
+    }
+    if targets.is_empty() {
+        return Err(Trouble::stop(
+            "no copy of the server's disk is in sync",
+            "Accept the loss of the newest writes with `undine server accept-loss`.",
+        ));
+    }
+    Ok(targets)
+}
+
+/// How the owner reaches an open copy; none when it is not open.
+pub(super) fn target(
+    server: &Server,
+    copy: &Replica,
+    status: ReplicaStatus,
+) -> Option<ReplicaTarget> {
+    let own = server.node == Some(copy.node);
+    Some(ReplicaTarget {
+        node: copy.node,
+        replica: copy.id,
+        export: status.export?,
+        address: status.address.filter(|_| !own),
+        key: status.key.filter(|_| !own),
+    })
 }
 
 /// Everything that the node must know to start the server.
 pub(super) async fn start_spec(
     work: &Work,
     server: &Server,
-    client: &NodeClient,
     manifest: Manifest,
 ) -> Outcome<StartSpec> {
     let control = &work.control;
-    // Opened again: after a restart of its daemon the export has another name.
-    let replica = replica_of(control, server).await?;
-    let status = open_replica(client, server, &replica).await?;
-    let export = status.export.ok_or_else(|| {
-        Trouble::wait(
-            "the disk's daemon is not up",
-            "It is tried again by itself.",
-        )
-    })?;
+    let replicas = targets(control, server).await?;
     let cluster = &control.cluster;
     Ok(StartSpec {
         epoch: server.epoch,
@@ -117,14 +157,8 @@ pub(super) async fn start_spec(
         template: server.template,
         network: network_of(&cluster.network, server)?,
         machine_id: server.machine_id.clone(),
-        replicas: vec![ReplicaTarget {
-            node: replica.node,
-            replica: replica.id,
-            export,
-            address: None,
-            key: None,
-        }],
-        slots: 1,
+        replicas,
+        slots: server.slots,
         blank: server.blank,
         manifest,
     })

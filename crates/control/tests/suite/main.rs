@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod crashes;
+mod failover;
 mod instances;
 mod internal;
 mod openapi;

@@ -438,11 +438,12 @@ async fn a_restored_store_blocks_servers_whose_disks_are_ahead_of_it() {
     let node = world.node("node-1", Bytes::gib(8)).await;
     let behind = world.server("web-1", "web-php").await;
     let level = world.server("web-2", "web-php").await;
-    *node
+    node
         .state()
         .replicas
         .get_mut(&behind.parse().unwrap())
-        .unwrap() = 5;
+        .unwrap()
+        .epoch = 5;
     let settings = world.instances[0].control.store.settings();
     settings.put(Settings::RESTORED, &true, 0).await.unwrap();
     let path = format!("/v1/servers/{behind}");

@@ -22,6 +22,7 @@ plain!(
     server::Image,
     server::Server,
     server::Replica,
+    server::Removal,
     site::Database,
     site::Release,
     site::SiteCertificate,

@@ -485,3 +485,42 @@ async fn a_later_lease_stays(store: Store) {
     store.leases().renew(&[]).await.unwrap();
     assert_eq!(store.leases().all().await.unwrap(), [lease(5, T0 + 5)]);
 }
+
+on_both!(a_node_is_asked_for_the_disks_that_its_copies_may_grow_to);
+
+async fn a_node_is_asked_for_the_disks_that_its_copies_may_grow_to(store: Store) {
+    let (one, two) = (node("one"), node("two"));
+    let (small, big) = (server("small", 41), server("big", 42));
+    let big = Server {
+        disk: Bytes::gib(7),
+        ..big
+    };
+    for node in [&one, &two] {
+        store.nodes().insert(node).await.unwrap();
+    }
+    for server in [&small, &big] {
+        store.servers().insert(server).await.unwrap();
+        store.replicas().insert(&replica(server.id, one.id)).await.unwrap();
+    }
+    store.replicas().insert(&replica(big.id, two.id)).await.unwrap();
+    let promised = async |node: &Node| store.replicas().promised(node.id).await.unwrap();
+    assert_eq!(promised(&one).await, Bytes::gib(9));
+    assert_eq!(promised(&two).await, Bytes::gib(7));
+}
+
+on_both!(a_removal_outlives_its_server_and_goes_with_its_node);
+
+async fn a_removal_outlives_its_server_and_goes_with_its_node(store: Store) {
+    let (node, server) = (node("away"), server("gone", 43));
+    store.nodes().insert(&node).await.unwrap();
+    store.removals().insert(&removal(server.id, node.id)).await.unwrap();
+    let twice = store.removals().insert(&removal(server.id, node.id)).await;
+    assert!(matches!(twice, Err(StoreError::Taken { .. })), "{twice:?}");
+    let filter = RemovalFilter {
+        node: Some(node.id),
+        ..RemovalFilter::default()
+    };
+    assert_eq!(store.removals().all(&filter).await.unwrap()[0].epoch, 3);
+    store.nodes().delete(node.id, None).await.unwrap();
+    assert_eq!(store.removals().count(&filter).await.unwrap(), 0);
+}

@@ -14,18 +14,19 @@ use tokio_util::sync::CancellationToken;
 use undine_api::Problem;
 use undine_api::guest::{Answer, FailureKind, Health, Upload};
 use undine_api::node::{
-    FetchImage, GuestCall, ImageStatus, NodeStatus, Phase, ReplicaSpec, ReplicaState,
-    ReplicaStatus, ServerStatus, StartReport, StartSpec, UPLOAD_HEADER,
+    FetchImage, GuestCall, ImageStatus, NodeStatus, Phase, ServerStatus, StartReport, StartSpec,
+    StopSpec, UPLOAD_HEADER,
 };
 use undine_link::Credentials;
 use undine_model::{Bytes, ServerId};
 
+use super::disk::{self, FakeSlot};
 use super::{FakeServer, Inner};
 
-type Shared = State<Arc<Inner>>;
-type Answered<T> = Result<Json<T>, Refused>;
+pub(super) type Shared = State<Arc<Inner>>;
+pub(super) type Answered<T> = Result<Json<T>, Refused>;
 
-struct Refused(Problem);
+pub(super) struct Refused(Problem);
 
 impl From<Problem> for Refused {
     fn from(problem: Problem) -> Self {
@@ -50,7 +51,12 @@ pub(super) fn start(
         .route("/node/v1/images/{hash}", put(image))
         .route(
             "/node/v1/replicas/{server}",
-            put(replica).delete(remove_replica),
+            put(disk::replica).delete(disk::remove_replica),
+        )
+        .route("/node/v1/servers/{server}/slots", put(disk::slots))
+        .route(
+            "/node/v1/servers/{server}/joins/{replica}",
+            put(disk::join).delete(disk::cancel_join),
         )
         .route(
             "/node/v1/servers/{server}",
@@ -91,41 +97,6 @@ async fn image(State(node): Shared, Json(fetch): Json<FetchImage>) -> Answered<I
     }))
 }
 
-async fn replica(
-    State(node): Shared,
-    Path(server): Path<ServerId>,
-    Json(spec): Json<ReplicaSpec>,
-) -> Answered<ReplicaStatus> {
-    node.called(&format!("PUT replicas/{server}"))?;
-    let mut state = node.state();
-    let there = state.replicas.contains_key(&server);
-    if spec.create {
-        state.replicas.insert(server, spec.epoch);
-    }
-    let lost = !there && !spec.create;
-    Ok(Json(ReplicaStatus {
-        server,
-        replica: spec.replica,
-        epoch: spec.epoch,
-        state: if lost {
-            ReplicaState::Lost
-        } else {
-            ReplicaState::Open
-        },
-        export: (!lost).then(|| format!("{server}-e{}-1", spec.epoch)),
-        address: None,
-        key: None,
-        size: spec.size,
-        used: Bytes(0),
-    }))
-}
-
-async fn remove_replica(State(node): Shared, Path(server): Path<ServerId>) -> Answered<()> {
-    node.called(&format!("DELETE replicas/{server}"))?;
-    node.state().replicas.remove(&server);
-    Ok(Json(()))
-}
-
 pub(super) fn status(id: ServerId, server: &FakeServer) -> ServerStatus {
     let health = Health {
         data_mounted: true,
@@ -152,7 +123,7 @@ pub(super) fn status(id: ServerId, server: &FakeServer) -> ServerStatus {
             version: server.guest.version,
             failed: Vec::new(),
         }),
-        slots: Vec::new(),
+        slots: server.slots.iter().map(FakeSlot::status).collect(),
     }
 }
 
@@ -166,9 +137,13 @@ async fn start_server(
     let bad = state.bad_domains.clone();
     let server = state.servers.entry(id).or_default();
     let mut applied = None;
+    if spec.epoch < server.epoch {
+        return Err(lower_epoch(server.epoch).into());
+    }
     if !server.running {
         server.running = true;
         server.epoch = spec.epoch;
+        server.open(&spec);
         let whole = undine_api::guest::Ask::Apply(Box::new(spec.manifest));
         if let Ok(Answer::Applied(done)) = server.guest.ask(whole, &bad) {
             applied = Some(done);
@@ -186,7 +161,16 @@ async fn server(State(node): Shared, Path(id): Path<ServerId>) -> Answered<Serve
     Ok(Json(status(id, server)))
 }
 
-fn absent(id: ServerId) -> Problem {
+pub(super) fn lower_epoch(seen: u64) -> Problem {
+    Problem::new(
+        409,
+        "epoch",
+        "A newer owner was seen",
+        format!("epoch {seen} was seen here"),
+    )
+}
+
+pub(super) fn absent(id: ServerId) -> Problem {
     Problem::new(
         404,
         "not-found",
@@ -201,11 +185,19 @@ async fn forget(State(node): Shared, Path(id): Path<ServerId>) -> Answered<()> {
     Ok(Json(()))
 }
 
-async fn stop(State(node): Shared, Path(id): Path<ServerId>) -> Answered<ServerStatus> {
+async fn stop(
+    State(node): Shared,
+    Path(id): Path<ServerId>,
+    Json(spec): Json<StopSpec>,
+) -> Answered<ServerStatus> {
     node.called(&format!("POST servers/{id}/stop"))?;
     let mut state = node.state();
     let server = state.servers.get_mut(&id).ok_or_else(|| absent(id))?;
+    if spec.epoch < server.epoch {
+        return Err(lower_epoch(server.epoch).into());
+    }
     server.running = false;
+    server.slots.clear();
     Ok(Json(status(id, server)))
 }
 

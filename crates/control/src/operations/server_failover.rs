@@ -1,0 +1,138 @@
+//! `server.failover`: a server whose node died comes up on another one. New owner, epoch and the
+//! copy that counts were committed when the operation was made, if a copy was within reach.
+//!
+//! | step | does | undo |
+//! |---|---|---|
+//! | choose | commits a new owner if there is none yet; waits for a copy in sync | none: an epoch never falls |
+//! | fence | the copy is opened under the new epoch: older exports are gone for ever | none: an epoch never falls |
+//! | boot | the VM runs and its guest answers for itself | none: a VM that came up late is adopted by the next start |
+//! | open | state `running`, routes by the new epoch's address; other copies are filled again | none: the last step, one transaction |
+//!
+//! It is never given up for want of an answer: a copy that returns after days brings it up. A newer
+//! operation on the server ends it.
+
+use undine_api::node::{Phase, ReplicaState as Held};
+use undine_link::CallError;
+use undine_model::lifecycle::ServerState;
+use undine_store::{Db, ReplicaState, Server};
+
+use super::server_start::{boot, failed, open};
+use super::start_spec::{open_replica, replica_client};
+use super::trouble::{Outcome, Trouble};
+use super::work::Work;
+use super::{Kind, NEVER, step};
+use crate::background::returned::stop;
+use crate::clock::now_ms;
+use crate::copies;
+use crate::fencing::{Heirs, Taken, take_over};
+
+/// A server comes up elsewhere.
+pub const FAILOVER: Kind = Kind {
+    name: "server.failover",
+    steps: &[
+        step!("choose", choose, keep "an epoch never falls"),
+        step!("fence", fence, keep "an epoch never falls"),
+        step!("boot", boot, keep "a VM that came up late is adopted by the next start"),
+        step!("open", open, keep "the last step, one transaction"),
+    ],
+    failed,
+    patience_ms: NEVER,
+};
+
+const ACCEPT: &str = "Bring the node back, or accept the loss of the newest writes with `undine \
+                      server accept-loss`.";
+
+async fn choose(work: &mut Work) -> Outcome<()> {
+    let server = own(work).await?;
+    if server.state == ServerState::Starting {
+        return Ok(());
+    }
+    if is_held(work).await? {
+        return Err(Trouble::wait(
+            "the store was restored or promoted; its nodes are asked first",
+            "Wait until every node has been asked.",
+        ));
+    }
+    let tx = work.control.store.begin().await?;
+    let server = tx.servers().lock(server.id).await?;
+    if server.operation != Some(work.operation.id) {
+        return Err(Trouble::Lost);
+    }
+    let mut heirs = Heirs::read(&work.control, &tx).await?;
+    let why = work.operation.reason.clone();
+    match take_over(&tx, &mut heirs, server, &why).await? {
+        Taken::Over(server) => {
+            tx.commit().await?;
+            work.progress(server.reason).await
+        }
+        Taken::Waits(waits) => Err(Trouble::wait(waits, ACCEPT)),
+    }
+}
+
+async fn is_held(work: &Work) -> Outcome<bool> {
+    Ok(crate::background::restored::is_waiting(&work.control).await?)
+}
+
+/// The server, as long as this operation is the one that works on it.
+async fn own(work: &Work) -> Outcome<Server> {
+    let server = work.server().await?;
+    if server.operation == Some(work.operation.id) {
+        Ok(server)
+    } else {
+        Err(Trouble::Lost)
+    }
+}
+
+async fn fence(work: &mut Work) -> Outcome<()> {
+    let server = own(work).await?;
+    end_older(work, &server).await?;
+    let copies = copies::of(&work.control.store, server.id).await?;
+    let members = copies::in_sync(&copies, server.node);
+    let last = members.len() <= 1;
+    for copy in members {
+        let (node, client) = replica_client(&work.control, copy).await?;
+        let status = open_replica(&work.control, &client, &server, copy, last).await?;
+        if status.state == Held::Lost {
+            lose(work, copy.id).await?;
+            return Err(Trouble::wait(
+                format!("{} has lost the server's disk", node.name),
+                ACCEPT,
+            ));
+        }
+        work.progress(format!("{} holds epoch {}", node.name, server.epoch))
+            .await?;
+    }
+    Ok(())
+}
+
+/// The new owner may have been an earlier one: what it still runs is ended first.
+async fn end_older(work: &Work, server: &Server) -> Outcome<()> {
+    let (node, client) = work.node_of(server).await?;
+    match client.server(server.id).await {
+        Err(CallError::Refused(problem)) if problem.status == 404 => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(status) if status.epoch < server.epoch && status.phase != Phase::Absent => {
+            if stop(&client, server.id, server.epoch).await {
+                Ok(())
+            } else {
+                Err(Trouble::wait(
+                    format!("{} still ends an older run of the server", node.name),
+                    "It is asked again.",
+                ))
+            }
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// The file is gone: nothing that is left may be promoted without the operator's word.
+async fn lose(work: &Work, copy: undine_model::ReplicaId) -> Outcome<()> {
+    let now = now_ms();
+    let change = |copy: &mut undine_store::Replica| {
+        copy.state = ReplicaState::Lost;
+        copy.error = Some("its file is gone".to_owned());
+        Ok(())
+    };
+    work.control.store.replicas().modify(copy, now, change).await?;
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Telling the owner of a running server what is committed about its disk, until it has said yes;
+//! and taking a copy out that failed. A visitor waits for this: it happens at once, in the task
+//! that learned of the failure, and a reconciler repeats it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use undine_api::node::{ServerStatus, SlotState, SlotsSpec};
+use undine_link::CallError;
+use undine_model::lifecycle::ServerState;
+use undine_model::{NodeId, ReplicaId, ServerId};
+use undine_store::{Db, Server};
+
+use crate::control::Control;
+use crate::copies;
+use crate::refusal::Result;
+
+type Told = (u64, Vec<ReplicaId>);
+
+/// What owners have confirmed, as far as this instance knows.
+#[derive(Default)]
+pub struct SlotBook(Mutex<BTreeMap<ServerId, Told>>);
+
+impl SlotBook {
+    /// Does the owner know this?
+    pub fn knows(&self, server: ServerId, epoch: u64, in_sync: &[ReplicaId]) -> bool {
+        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        book.get(&server)
+            .is_some_and(|(known, members)| *known == epoch && members == in_sync)
+    }
+
+    fn confirmed(&self, server: ServerId, told: Told) {
+        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        book.insert(server, told);
+    }
+
+    /// What is known of servers that are not there any more goes.
+    pub fn forget(&self, server: ServerId) {
+        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        book.remove(&server);
+    }
+}
+
+const TRIES: u32 = 20;
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Tells the owner, and again when it does not answer; gives up when the server does not run any
+/// more or after a while: the reconciler repeats it.
+pub async fn tell(control: &Control, id: ServerId) {
+    for _ in 0..TRIES {
+        match try_tell(control, id).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => tracing::info!(server = %id, %error, "slots could not be told"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Tells the owner once; false: again.
+async fn try_tell(control: &Control, id: ServerId) -> Result<bool> {
+    let Some(server) = control.store.servers().find(id).await? else {
+        return Ok(true);
+    };
+    let (Some(node), ServerState::Running | ServerState::Starting) = (server.node, server.state)
+    else {
+        return Ok(true);
+    };
+    let copies = copies::of(&control.store, id).await?;
+    let in_sync: Vec<ReplicaId> = copies::in_sync(&copies, server.node)
+        .iter()
+        .map(|copy| copy.id)
+        .collect();
+    let Some(node) = control.store.nodes().find(node).await? else {
+        return Ok(true);
+    };
+    let Ok(client) = control.nodes.of(&node) else {
+        return Ok(true);
+    };
+    let spec = SlotsSpec {
+        epoch: server.epoch,
+        version: server.version.unsigned_abs(),
+        in_sync: in_sync.clone(),
+    };
+    match client.slots(id, &spec).await {
+        Ok(_) => {
+            control.slots.confirmed(id, (server.epoch, in_sync));
+            Ok(true)
+        }
+        // Not there, or an older record than it has seen: read again.
+        Err(CallError::Refused(problem)) if problem.status == 404 => Ok(true),
+        Err(error) => {
+            tracing::info!(server = %server.name, %error, "the owner did not confirm its slots");
+            Ok(false)
+        }
+    }
+}
+
+/// The copies whose slots failed under this epoch on their owner.
+pub fn failed(server: &Server, owner: NodeId, status: &ServerStatus) -> Vec<ReplicaId> {
+    if server.node != Some(owner) || server.epoch != status.epoch {
+        return Vec::new();
+    }
+    status
+        .slots
+        .iter()
+        .filter(|slot| slot.state == SlotState::Failed)
+        .filter_map(|slot| slot.replica)
+        .collect()
+}
+
+/// A node reported failed slots: asked once more, for reports may be late, then committed and told.
+pub async fn degrade(control: &Control, owner: NodeId, id: ServerId) -> Result<()> {
+    let Some(node) = control.store.nodes().find(owner).await? else {
+        return Ok(());
+    };
+    let Ok(client) = control.nodes.of(&node) else {
+        return Ok(());
+    };
+    let status = client.server(id).await?;
+    let why = status
+        .slots
+        .iter()
+        .find_map(|slot| slot.error.clone())
+        .unwrap_or_else(|| "its slot failed".to_owned());
+    let tx = control.store.begin().await?;
+    let server = tx.servers().lock(id).await?;
+    let gone = failed(&server, owner, &status);
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let left = copies::leave(&tx, &server, &gone, &why).await?;
+    tx.commit().await?;
+    if left.is_empty() {
+        tracing::info!(server = %server.name, why, "failed slots are told again");
+    } else {
+        tracing::warn!(server = %server.name, ?left, why, "copies left");
+    }
+    tell(control, id).await;
+    control.copies_due.notify_one();
+    Ok(())
+}
