@@ -2,6 +2,7 @@
 //! that everything works; the rest serves those two.
 
 mod bench;
+mod client;
 mod command;
 mod down;
 mod image;
@@ -23,7 +24,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND [--help]
   tidy      check the house rules
   bench     measure: site, start, memory, survival, image, placement
   image     build a server image
-  package   make Debian packages";
+  package   make Debian packages
+  client    write the API's client from openapi/v1.json";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -48,6 +50,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         "tidy" => tidy::run(rest),
         "bench" => bench::run(rest),
         "image" => image::run(rest),
+        "client" => client::run(rest),
         "package" => package::run(rest),
         "supervise" => up::supervise::run(rest),
         "" | "help" | "--help" | "-h" => {

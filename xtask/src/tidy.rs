@@ -33,6 +33,12 @@ pub fn run(arguments: &[String]) -> Result<()> {
     arrows(&mut faults)?;
     sources(&mut faults)?;
     units(&mut faults)?;
+    if !crate::client::is_fresh()? {
+        faults.push(
+            "crates/client/src/generated.rs is not what openapi/v1.json makes; cargo xtask client"
+                .to_owned(),
+        );
+    }
     if faults.is_empty() {
         println!("tidy");
         return Ok(());

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use undine_model::{Bytes, DomainName, MilliCpu, Slug};
+use undine_model::{
+    Bytes, DatabaseId, DomainName, MilliCpu, OperationId, ReleaseId, Slug, TokenId,
+};
+use uuid::Uuid;
 
 /// Host sites on servers that outlive their machines.
 #[derive(Parser)]
@@ -335,7 +338,7 @@ pub enum Site {
         site: String,
         /// Which release; without one, the one before.
         #[arg(long)]
-        release: Option<String>,
+        release: Option<ReleaseId>,
         #[command(flatten)]
         waiting: Waiting,
     },
@@ -412,7 +415,7 @@ pub enum Database {
     /// Delete it with its content.
     Delete {
         /// Its id.
-        database: String,
+        database: DatabaseId,
         #[command(flatten)]
         sure: Sure,
         #[command(flatten)]
@@ -451,12 +454,12 @@ pub enum Operation {
     /// One of them, step by step.
     Show {
         /// Its id.
-        operation: String,
+        operation: OperationId,
     },
     /// Wait until it is done, showing its progress.
     Wait {
         /// Its id.
-        operation: String,
+        operation: OperationId,
     },
 }
 
@@ -485,7 +488,7 @@ pub enum Token {
     /// End one.
     Revoke {
         /// Its id.
-        token: String,
+        token: TokenId,
     },
 }
 
@@ -556,7 +559,7 @@ pub struct Metrics {
     /// Of what.
     pub kind: MetricKind,
     /// Id of the thing.
-    pub id: String,
+    pub id: Uuid,
     /// How close the points are.
     #[arg(long, default_value = "ten-seconds")]
     pub resolution: ResolutionName,

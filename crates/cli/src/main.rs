@@ -2,7 +2,6 @@
 //! tables are for people, `--json` is for programs.
 
 mod args;
-mod client;
 mod commands;
 mod pack;
 mod show;
@@ -14,7 +13,7 @@ use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 
 use args::{Arguments, Command};
-use client::Client;
+use undine_client::Client;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -4,26 +4,26 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use undine_api::public::{Operation, OperationStepState};
+use undine_client::{Client, ClientError};
+use undine_model::OperationId;
 use undine_model::lifecycle::OperationState;
-
-use crate::client::Client;
 
 const EVERY: Duration = Duration::from_millis(150);
 
 /// Waits until the operation is done; steps are told on standard error as they end. An instance
 /// of control that dies meanwhile is no end: another one goes on with the work.
-pub async fn wait(client: &Client, id: &str) -> Result<Operation> {
+pub async fn wait(client: &Client, id: OperationId) -> Result<Operation> {
     let mut told = 0;
     let mut silence = 0;
     loop {
-        let operation: Operation = match client.get(&format!("/v1/operations/{id}")).await {
+        let operation = match client.get_operation(id).await {
             Ok(operation) => operation,
-            Err(error) if silence < 200 && error.to_string().contains("does not answer") => {
+            Err(ClientError::Unreachable { .. }) if silence < 200 => {
                 silence += 1;
                 tokio::time::sleep(EVERY).await;
                 continue;
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         silence = 0;
         told = tell(&operation, told);

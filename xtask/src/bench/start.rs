@@ -137,8 +137,8 @@ fn install(cluster: &Cluster, app: &str, server: &str) -> Result<()> {
     api.wait(&made, BOOT)?;
     println!("installing {app} into {host}");
     let answers = json!({
-        "title": "Bench", "admin_user": "admin", "admin_password": up::secret()?,
-        "admin_email": "admin@example.com",
+        "title": "Bench", "user": "admin", "password": up::secret()?,
+        "email": "admin@example.com",
     });
     let path = format!("/v1/sites/{}/app", text(&made["site"], "id"));
     let installed = api.post(&path, &json!({ "app": app, "answers": answers }))?;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use undine_api::public::InstallApp;
+use undine_client::new_key;
 
-use super::Context;
+use super::{ANY, Context, every};
 use crate::args::{App, Profile};
 
 const APPS: [(&str, &str); 4] = [
@@ -32,7 +32,7 @@ const IMAGES: [(&str, &str); 4] = [
 
 pub async fn app(context: &Context, command: App) -> Result<()> {
     match command {
-        App::List => context.list("/v1/apps", &APPS).await,
+        App::List => context.list(&context.client.list_apps().await?.items, &APPS),
         App::Install {
             app,
             site,
@@ -41,8 +41,7 @@ pub async fn app(context: &Context, command: App) -> Result<()> {
             waiting,
         } => {
             let mut answers: BTreeMap<String, String> = match given {
-                Some(path) => serde_json::from_value(super::file(&path)?)
-                    .with_context(|| format!("{} does not map names to texts", path.display()))?,
+                Some(path) => super::file(&path)?,
                 None => BTreeMap::new(),
             };
             for pair in &answer {
@@ -51,11 +50,10 @@ pub async fn app(context: &Context, command: App) -> Result<()> {
                     .with_context(|| format!("--answer takes name=value, not `{pair}`"))?;
                 answers.insert(name.to_owned(), value.to_owned());
             }
-            let id = context.id("sites", "domain", &site).await?;
-            let path = format!("/v1/sites/{id}/app");
+            let id = context.site(&site).await?;
             let answer = context
                 .client
-                .post(&path, &InstallApp { app, answers })
+                .install_app(id, &new_key(), &InstallApp { app, answers })
                 .await?;
             context.follow(answer, &waiting).await
         }
@@ -64,7 +62,10 @@ pub async fn app(context: &Context, command: App) -> Result<()> {
 
 pub async fn profile(context: &Context, command: Profile) -> Result<()> {
     match command {
-        Profile::List => context.list("/v1/profiles", &PROFILES).await,
+        Profile::List => context.list(
+            &every!(context, every_profiles, ListProfilesQuery),
+            &PROFILES,
+        ),
         Profile::Put { folder } => {
             let name = folder
                 .file_name()
@@ -73,11 +74,10 @@ pub async fn profile(context: &Context, command: Profile) -> Result<()> {
                 .into_owned();
             let profile = undine_manifest::load::profile(&name, &files_of(&folder)?)
                 .with_context(|| format!("{} is no profile", folder.display()))?;
-            let path = format!("/v1/profiles/{}", profile.name);
-            let body = json!(profile);
-            let answer: Value = context
+            let name = profile.name.as_str();
+            let answer = context
                 .client
-                .change(Method::PUT, &path, Some(&body))
+                .put_profile(name, ANY, &json!(profile))
                 .await?;
             context.tell(&answer)
         }
@@ -118,5 +118,5 @@ fn read_into(files: &mut BTreeMap<String, String>, folder: &Path, prefix: &str) 
 }
 
 pub async fn images(context: &Context) -> Result<()> {
-    context.list("/v1/images", &IMAGES).await
+    context.list(&every!(context, every_images, ListImagesQuery), &IMAGES)
 }

@@ -1,13 +1,11 @@
 //! Nodes, edges, instances, join tokens, capacity.
 
 use anyhow::Result;
-use reqwest::Method;
-use serde_json::{Value, json};
-use undine_api::public::{CreateJoinToken, JoinRole};
+use undine_api::public::{CreateJoinToken, JoinRole, NodeUse, UpdateNode};
+use undine_client::new_key;
 
-use super::{Context, confirm};
+use super::{ANY, Context, confirm, every};
 use crate::args::{JoinRoleName, JoinToken, Node};
-use crate::show;
 
 const NODES: [(&str, &str); 7] = [
     ("NAME", "name"),
@@ -48,49 +46,50 @@ const CAPACITY: [(&str, &str); 5] = [
 
 pub async fn node(context: &Context, command: Node) -> Result<()> {
     match command {
-        Node::List => context.list("/v1/nodes", &NODES).await,
+        Node::List => context.list(&every!(context, every_nodes, ListNodesQuery), &NODES),
         Node::Show { node } => {
-            let id = context.id("nodes", "name", &node).await?;
-            context.look(&format!("/v1/nodes/{id}")).await
+            let id = context.node(&node).await?;
+            context.tell(&context.client.get_node(id).await?)
         }
-        Node::Cordon { node } => set(context, &node, "cordoned").await,
-        Node::Uncordon { node } => set(context, &node, "ready").await,
+        Node::Cordon { node } => set(context, &node, NodeUse::Cordoned).await,
+        Node::Uncordon { node } => set(context, &node, NodeUse::Ready).await,
         Node::Remove {
             node,
             sure,
             waiting,
         } => {
             confirm(&sure, "removing a node")?;
-            let id = context.id("nodes", "name", &node).await?;
-            let path = format!("/v1/nodes/{id}");
-            let answer = context.client.change(Method::DELETE, &path, None).await?;
+            let id = context.node(&node).await?;
+            let answer = context.client.remove_node(id, ANY).await?;
             context.follow(answer, &waiting).await
         }
     }
 }
 
-async fn set(context: &Context, node: &str, state: &str) -> Result<()> {
-    let id = context.id("nodes", "name", node).await?;
-    let body = json!({ "state": state });
-    let path = format!("/v1/nodes/{id}");
-    let answer = context
-        .client
-        .change(Method::PATCH, &path, Some(&body))
-        .await?;
+async fn set(context: &Context, node: &str, state: NodeUse) -> Result<()> {
+    let id = context.node(node).await?;
+    let wish = UpdateNode { state };
+    let answer = context.client.update_node(id, ANY, &wish).await?;
     context.tell(&answer)
 }
 
 pub async fn instances(context: &Context) -> Result<()> {
-    context.list("/v1/instances", &INSTANCES).await
+    context.list(
+        &every!(context, every_instances, ListInstancesQuery),
+        &INSTANCES,
+    )
 }
 
 pub async fn edges(context: &Context) -> Result<()> {
-    context.list("/v1/edges", &EDGES).await
+    context.list(&every!(context, every_edges, ListEdgesQuery), &EDGES)
 }
 
 pub async fn join_token(context: &Context, command: JoinToken) -> Result<()> {
     match command {
-        JoinToken::List => context.list("/v1/join-tokens", &JOIN_TOKENS).await,
+        JoinToken::List => context.list(
+            &every!(context, every_join_tokens, ListJoinTokensQuery),
+            &JOIN_TOKENS,
+        ),
         JoinToken::Create { role, name, ttl } => {
             let role = match role {
                 JoinRoleName::Node => JoinRole::Node,
@@ -102,39 +101,23 @@ pub async fn join_token(context: &Context, command: JoinToken) -> Result<()> {
                 name,
                 ttl_s: ttl,
             };
-            let answer: Value = context.client.post("/v1/join-tokens", &wish).await?;
+            let answer = context.client.create_join_token(&new_key(), &wish).await?;
             if context.json {
                 return context.tell(&answer);
             }
-            println!(
-                "{}",
-                answer
-                    .get("token")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-            );
+            println!("{}", answer.token);
             Ok(())
         }
     }
 }
 
 pub async fn capacity(context: &Context) -> Result<()> {
-    let answer: Value = context.client.get("/v1/capacity").await?;
+    let answer = context.client.get_capacity().await?;
     if context.json {
         return context.tell(&answer);
     }
-    let nodes = answer
-        .get("nodes")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    show::table(&nodes, &CAPACITY);
-    for (profile, count) in answer
-        .get("fits")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
+    context.list(&answer.nodes, &CAPACITY)?;
+    for (profile, count) in &answer.fits {
         println!("{count} more of {profile} fit");
     }
     Ok(())

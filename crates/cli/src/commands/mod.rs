@@ -9,12 +9,12 @@ mod tenancy;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
-use undine_api::public::Operation;
-use uuid::Uuid;
+use undine_client::Client;
+use undine_model::{AccountId, NodeId, OperationId, ServerId, SiteId};
 
 use crate::args::{Command, Sure, Waiting};
-use crate::client::Client;
 use crate::show::{self, Column};
 use crate::wait::wait;
 
@@ -38,7 +38,7 @@ pub async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Account(it) => tenancy::account(context, it).await,
         Command::Plan(it) => tenancy::plan(context, it).await,
         Command::Token(it) => tenancy::token(context, it).await,
-        Command::Whoami => context.look("/v1/whoami").await,
+        Command::Whoami => context.tell(&context.client.who_am_i().await?),
         Command::Site(it) => site::run(context, it).await,
         Command::Database(it) => site::database(context, it).await,
         Command::App(it) => catalogue::app(context, it).await,
@@ -53,48 +53,58 @@ pub async fn run(context: &Context, command: Command) -> Result<()> {
     }
 }
 
+/// Changes take whatever version there is: the person has just looked.
+const ANY: &str = "*";
+
+/// Every item of a list: `every!(context, every_sites, ListSitesQuery)`.
+macro_rules! every {
+    ($context:expr, $call:ident, $query:ident) => {
+        $context
+            .client
+            .$call(undine_client::$query::default())
+            .await?
+    };
+}
+use every;
+
 impl Context {
     /// Prints a list.
-    async fn list(&self, path: &str, columns: &[Column]) -> Result<()> {
-        let items: Vec<Value> = self.client.all(path).await?;
+    fn list(&self, items: &[impl Serialize], columns: &[Column]) -> Result<()> {
         if self.json {
-            return json(&items);
+            return json(items);
         }
+        let items: Vec<Value> = items
+            .iter()
+            .map(serde_json::to_value)
+            .collect::<Result<_, _>>()?;
         show::table(&items, columns);
         Ok(())
     }
 
-    /// Prints one thing.
-    async fn look(&self, path: &str) -> Result<()> {
-        let item: Value = self.client.get(path).await?;
-        self.tell(&item)
-    }
-
     /// Prints an answer.
-    fn tell(&self, item: &Value) -> Result<()> {
+    fn tell(&self, item: &impl Serialize) -> Result<()> {
         if self.json {
             return json(item);
         }
-        show::record(item);
+        show::record(&serde_json::to_value(item)?);
         Ok(())
     }
 
     /// Prints what was made or started; waits for its operation when that was asked for.
-    async fn follow(&self, answer: Value, waiting: &Waiting) -> Result<()> {
+    async fn follow(&self, answer: impl Serialize, waiting: &Waiting) -> Result<()> {
+        let mut answer = serde_json::to_value(answer)?;
         let operation = answer
             .get("operation")
             .filter(|it| it.is_object())
             .unwrap_or(&answer);
         let id = operation
             .get("id")
-            .and_then(Value::as_str)
             .filter(|_| operation.get("steps").is_some());
         let Some(id) = id.filter(|_| waiting.wait) else {
             return self.tell(&answer);
         };
-        let operation: Operation = wait(&self.client, id).await?;
-        let mut answer = answer;
-        let done = serde_json::to_value(operation)?;
+        let id: OperationId = serde_json::from_value(id.clone())?;
+        let done = serde_json::to_value(wait(&self.client, id).await?)?;
         match answer.get_mut("operation") {
             Some(slot) => *slot = done,
             None => answer = done,
@@ -109,32 +119,63 @@ impl Context {
         Ok(())
     }
 
-    /// The id of a thing that a person names by its id or by its name.
-    async fn id(&self, collection: &str, field: &str, text: &str) -> Result<String> {
-        if let Ok(id) = Uuid::try_parse(text) {
-            return Ok(id.to_string());
+    /// The node that a person names by its id or by its name.
+    async fn node(&self, text: &str) -> Result<NodeId> {
+        if let Ok(id) = text.parse() {
+            return Ok(id);
         }
-        let wanted = text.to_lowercase();
-        // Long lists can be asked for one name; short ones are looked through.
-        let filter = match collection {
-            "sites" | "servers" => format!("?{field}={wanted}"),
-            _ => String::new(),
+        let query = undine_client::ListNodesQuery {
+            name: Some(text.to_lowercase()),
+            ..Default::default()
         };
-        let items: Vec<Value> = self
-            .client
-            .all(&format!("/v1/{collection}{filter}"))
-            .await?;
-        let found = items
-            .iter()
-            .find(|item| item.get(field).and_then(Value::as_str) == Some(&wanted));
-        let id = found
-            .and_then(|item| item.get("id"))
-            .and_then(Value::as_str);
-        let singular = collection.trim_end_matches('s');
-        id.map(str::to_owned).with_context(|| {
-            format!("there is no {singular} `{text}`; `undine {singular} list` shows what there is (404)")
-        })
+        let found = self.client.list_nodes(&query).await?;
+        first(found.items.iter().map(|it| it.id), "node", text)
     }
+
+    /// The server that a person names by its id or by its name.
+    async fn server(&self, text: &str) -> Result<ServerId> {
+        if let Ok(id) = text.parse() {
+            return Ok(id);
+        }
+        let query = undine_client::ListServersQuery {
+            name: Some(text.to_lowercase()),
+            ..Default::default()
+        };
+        let found = self.client.list_servers(&query).await?;
+        first(found.items.iter().map(|it| it.id), "server", text)
+    }
+
+    /// The site that a person names by its id or by its domain.
+    async fn site(&self, text: &str) -> Result<SiteId> {
+        if let Ok(id) = text.parse() {
+            return Ok(id);
+        }
+        let query = undine_client::ListSitesQuery {
+            domain: Some(text.to_lowercase()),
+            ..Default::default()
+        };
+        let found = self.client.list_sites(&query).await?;
+        first(found.items.iter().map(|it| it.id), "site", text)
+    }
+
+    /// The account that a person names by its id or by its name.
+    async fn account(&self, text: &str) -> Result<AccountId> {
+        if let Ok(id) = text.parse() {
+            return Ok(id);
+        }
+        let query = undine_client::ListAccountsQuery {
+            name: Some(text.to_lowercase()),
+            ..Default::default()
+        };
+        let found = self.client.list_accounts(&query).await?;
+        first(found.items.iter().map(|it| it.id), "account", text)
+    }
+}
+
+fn first<T>(mut found: impl Iterator<Item = T>, kind: &str, text: &str) -> Result<T> {
+    found.next().with_context(|| {
+        format!("there is no {kind} `{text}`; `undine {kind} list` shows what there is (404)")
+    })
 }
 
 /// Prints JSON for programs.
@@ -152,8 +193,9 @@ fn confirm(sure: &Sure, what: &str) -> Result<()> {
 }
 
 /// A JSON file that the person named.
-fn file(path: &std::path::Path) -> Result<Value> {
+fn file<T: DeserializeOwned>(path: &std::path::Path) -> Result<T> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("{} cannot be read", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} is not what is wanted here", path.display()))
 }

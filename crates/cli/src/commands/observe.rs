@@ -4,10 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use futures_util::StreamExt;
-use reqwest::Method;
-use serde_json::Value;
+use undine_api::public::{MetricResolution, MetricSubject};
+use undine_client::{GetMetricsQuery, StreamEventsQuery};
 
-use super::Context;
+use super::{Context, every};
 use crate::args::{MetricKind, Metrics, Operation, ResolutionName};
 use crate::wait::wait;
 
@@ -28,28 +28,26 @@ const AUDIT: [(&str, &str); 5] = [
 
 pub async fn operation(context: &Context, command: Operation) -> Result<()> {
     match command {
-        Operation::List => context.list("/v1/operations", &OPERATIONS).await,
-        Operation::Show { operation } => context.look(&format!("/v1/operations/{operation}")).await,
-        Operation::Wait { operation } => {
-            let done = wait(&context.client, &operation).await?;
-            context.tell(&serde_json::to_value(done)?)
+        Operation::List => context.list(
+            &every!(context, every_operations, ListOperationsQuery),
+            &OPERATIONS,
+        ),
+        Operation::Show { operation } => {
+            context.tell(&context.client.get_operation(operation).await?)
         }
+        Operation::Wait { operation } => context.tell(&wait(&context.client, operation).await?),
     }
 }
 
 pub async fn audit(context: &Context) -> Result<()> {
-    context.list("/v1/audit", &AUDIT).await
+    context.list(&every!(context, every_audit, ListAuditQuery), &AUDIT)
 }
 
 /// Prints events as they come, until interrupted.
 pub async fn events(context: &Context, after: Option<u64>) -> Result<()> {
-    let mut request = context.client.request(Method::GET, "/v1/events");
-    if let Some(after) = after {
-        request = request.header("last-event-id", after.to_string());
-    }
     let response = context
         .client
-        .send(request.header("accept", "text/event-stream"))
+        .stream_events(&StreamEventsQuery { after })
         .await?;
     let mut stream = response.bytes_stream();
     let mut rest = Vec::new();
@@ -66,48 +64,36 @@ pub async fn events(context: &Context, after: Option<u64>) -> Result<()> {
 }
 
 pub async fn metrics(context: &Context, wanted: &Metrics) -> Result<()> {
-    let kind = match wanted.kind {
-        MetricKind::Node => "node",
-        MetricKind::Server => "server",
-        MetricKind::Site => "site",
-        MetricKind::Edge => "edge",
+    let query = GetMetricsQuery {
+        subject_kind: match wanted.kind {
+            MetricKind::Node => MetricSubject::Node,
+            MetricKind::Server => MetricSubject::Server,
+            MetricKind::Site => MetricSubject::Site,
+            MetricKind::Edge => MetricSubject::Edge,
+        },
+        subject: wanted.id,
+        resolution: Some(match wanted.resolution {
+            ResolutionName::TenSeconds => MetricResolution::TenSeconds,
+            ResolutionName::Minute => MetricResolution::Minute,
+            ResolutionName::Hour => MetricResolution::Hour,
+        }),
+        from: None,
+        to: None,
     };
-    let resolution = match wanted.resolution {
-        ResolutionName::TenSeconds => "ten_seconds",
-        ResolutionName::Minute => "minute",
-        ResolutionName::Hour => "hour",
-    };
-    let path = format!(
-        "/v1/metrics?subject_kind={kind}&subject={}&resolution={resolution}",
-        wanted.id
-    );
-    let answer: Value = context.client.get(&path).await?;
+    let answer = context.client.get_metrics(&query).await?;
     if context.json {
         return context.tell(&answer);
     }
-    for series in answer
-        .get("series")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
-        let last = series
-            .get("points")
-            .and_then(Value::as_array)
-            .and_then(|points| points.last());
-        let value = last
-            .and_then(|point| point.get("value"))
-            .unwrap_or(&Value::Null);
-        println!(
-            "{:28} {value}",
-            series.get("name").and_then(Value::as_str).unwrap_or("")
-        );
+    for series in &answer.series {
+        let last = series.points.last();
+        let value = last.map_or_else(|| "-".to_owned(), |point| point.value.to_string());
+        println!("{:28} {value}", series.name);
     }
     Ok(())
 }
 
 pub async fn support_bundle(context: &Context, out: &Path) -> Result<()> {
-    let bundle: Value = context.client.get("/v1/support-bundle").await?;
+    let bundle = context.client.support_bundle().await?;
     std::fs::write(out, serde_json::to_vec_pretty(&bundle)?)
         .with_context(|| format!("{} cannot be written", out.display()))?;
     if context.json {

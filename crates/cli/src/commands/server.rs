@@ -1,11 +1,11 @@
 //! Servers.
 
 use anyhow::Result;
-use reqwest::Method;
 use undine_api::public::CreateServer;
+use undine_client::new_key;
 
-use super::{Context, confirm};
-use crate::args::{Server, Waiting};
+use super::{ANY, Context, confirm, every};
+use crate::args::Server;
 
 const COLUMNS: [(&str, &str); 7] = [
     ("NAME", "name"),
@@ -19,10 +19,10 @@ const COLUMNS: [(&str, &str); 7] = [
 
 pub async fn run(context: &Context, command: Server) -> Result<()> {
     match command {
-        Server::List => context.list("/v1/servers", &COLUMNS).await,
+        Server::List => context.list(&every!(context, every_servers, ListServersQuery), &COLUMNS),
         Server::Show { server } => {
-            let id = context.id("servers", "name", &server).await?;
-            context.look(&format!("/v1/servers/{id}")).await
+            let id = context.server(&server).await?;
+            context.tell(&context.client.get_server(id).await?)
         }
         Server::Create {
             name,
@@ -46,29 +46,33 @@ pub async fn run(context: &Context, command: Server) -> Result<()> {
                 template: no_template.then_some(false),
                 smtp: None,
             };
-            let answer = context.client.post("/v1/servers", &wish).await?;
+            let answer = context.client.create_server(&new_key(), &wish).await?;
             context.follow(answer, &waiting).await
         }
-        Server::Start { server, waiting } => act(context, &server, "start", &waiting).await,
-        Server::Stop { server, waiting } => act(context, &server, "stop", &waiting).await,
-        Server::Restart { server, waiting } => act(context, &server, "restart", &waiting).await,
+        Server::Start { server, waiting } => {
+            let id = context.server(&server).await?;
+            let answer = context.client.start_server(id, &new_key()).await?;
+            context.follow(answer, &waiting).await
+        }
+        Server::Stop { server, waiting } => {
+            let id = context.server(&server).await?;
+            let answer = context.client.stop_server(id, &new_key()).await?;
+            context.follow(answer, &waiting).await
+        }
+        Server::Restart { server, waiting } => {
+            let id = context.server(&server).await?;
+            let answer = context.client.restart_server(id, &new_key()).await?;
+            context.follow(answer, &waiting).await
+        }
         Server::Delete {
             server,
             sure,
             waiting,
         } => {
             confirm(&sure, "deleting a server with its disk")?;
-            let id = context.id("servers", "name", &server).await?;
-            let path = format!("/v1/servers/{id}");
-            let answer = context.client.change(Method::DELETE, &path, None).await?;
+            let id = context.server(&server).await?;
+            let answer = context.client.delete_server(id, ANY).await?;
             context.follow(answer, &waiting).await
         }
     }
-}
-
-async fn act(context: &Context, server: &str, verb: &str, waiting: &Waiting) -> Result<()> {
-    let id = context.id("servers", "name", server).await?;
-    let path = format!("/v1/servers/{id}/{verb}");
-    let answer = context.client.post(&path, &serde_json::json!({})).await?;
-    context.follow(answer, waiting).await
 }

@@ -3,16 +3,13 @@
 use std::path::Path;
 
 use anyhow::Result;
-use reqwest::Method;
-use serde_json::{Value, json};
 use tokio_util::io::ReaderStream;
-use undine_api::guest::ArchiveFormat;
-use undine_api::public::{CreateSite, IDEMPOTENCY_KEY};
-use uuid::Uuid;
+use undine_api::guest::LogKind;
+use undine_api::public::{CreateDatabase, CreateSite, Rollback, UpdateSite};
+use undine_client::{Body, ListReleasesQuery, SiteLogsQuery, UploadReleaseQuery, new_key};
 
-use super::{Context, confirm, file};
+use super::{ANY, Context, confirm, every, file};
 use crate::args::{Database, LogName, Site, Waiting};
-use crate::client::read;
 use crate::pack::pack;
 
 const COLUMNS: [(&str, &str); 5] = [
@@ -38,8 +35,11 @@ const DATABASES: [(&str, &str); 4] = [
 
 pub async fn run(context: &Context, command: Site) -> Result<()> {
     match command {
-        Site::List => context.list("/v1/sites", &COLUMNS).await,
-        Site::Show { site } => context.look(&path(context, &site, "").await?).await,
+        Site::List => context.list(&every!(context, every_sites, ListSitesQuery), &COLUMNS),
+        Site::Show { site } => {
+            let id = context.site(&site).await?;
+            context.tell(&context.client.get_site(id).await?)
+        }
         Site::Create {
             domain,
             account,
@@ -57,7 +57,7 @@ pub async fn run(context: &Context, command: Site) -> Result<()> {
                 runtime,
                 settings,
             };
-            let answer = context.client.post("/v1/sites", &wish).await?;
+            let answer = context.client.create_site(&new_key(), &wish).await?;
             context.follow(answer, &waiting).await
         }
         Site::Deploy {
@@ -66,43 +66,47 @@ pub async fn run(context: &Context, command: Site) -> Result<()> {
             waiting,
         } => deploy(context, &site, &path, &waiting).await,
         Site::Releases { site } => {
-            context
-                .list(&path(context, &site, "/releases").await?, &RELEASES)
-                .await
+            let id = context.site(&site).await?;
+            let all = context
+                .client
+                .every_releases(id, ListReleasesQuery::default())
+                .await?;
+            context.list(&all, &RELEASES)
         }
         Site::Rollback {
             site,
             release,
             waiting,
         } => {
-            post(
-                context,
-                &site,
-                "/rollback",
-                &json!({ "release": release }),
-                &waiting,
-            )
-            .await
+            let id = context.site(&site).await?;
+            let wish = Rollback { release };
+            let answer = context.client.rollback(id, &new_key(), &wish).await?;
+            context.follow(answer, &waiting).await
         }
         Site::Settings {
             site,
             file: settings,
             waiting,
         } => {
-            let body = json!({ "settings": file(&settings)? });
-            let path = path(context, &site, "").await?;
-            let answer = context
-                .client
-                .change(Method::PATCH, &path, Some(&body))
-                .await?;
+            let wish = UpdateSite {
+                aliases: None,
+                runtime: None,
+                settings: Some(file(&settings)?),
+            };
+            let id = context.site(&site).await?;
+            let answer = context.client.update_site(id, ANY, &wish).await?;
             context.follow(answer, &waiting).await
         }
         Site::Logs { site, log, lines } => logs(context, &site, log, lines).await,
         Site::Suspend { site, waiting } => {
-            post(context, &site, "/suspend", &json!({}), &waiting).await
+            let id = context.site(&site).await?;
+            let answer = context.client.suspend_site(id, &new_key()).await?;
+            context.follow(answer, &waiting).await
         }
         Site::Unsuspend { site, waiting } => {
-            post(context, &site, "/unsuspend", &json!({}), &waiting).await
+            let id = context.site(&site).await?;
+            let answer = context.client.unsuspend_site(id, &new_key()).await?;
+            context.follow(answer, &waiting).await
         }
         Site::Delete {
             site,
@@ -110,8 +114,8 @@ pub async fn run(context: &Context, command: Site) -> Result<()> {
             waiting,
         } => {
             confirm(&sure, "deleting a site with its content and databases")?;
-            let path = path(context, &site, "").await?;
-            let answer = context.client.change(Method::DELETE, &path, None).await?;
+            let id = context.site(&site).await?;
+            let answer = context.client.delete_site(id, ANY).await?;
             context.follow(answer, &waiting).await
         }
     }
@@ -119,15 +123,18 @@ pub async fn run(context: &Context, command: Site) -> Result<()> {
 
 pub async fn database(context: &Context, command: Database) -> Result<()> {
     match command {
-        Database::List => context.list("/v1/databases", &DATABASES).await,
+        Database::List => context.list(
+            &every!(context, every_databases, ListDatabasesQuery),
+            &DATABASES,
+        ),
         Database::Create {
             site,
             name,
             waiting,
         } => {
-            let site = context.id("sites", "domain", &site).await?;
-            let wish = json!({ "site": site, "name": name });
-            let answer = context.client.post("/v1/databases", &wish).await?;
+            let site = context.site(&site).await?;
+            let wish = CreateDatabase { site, name };
+            let answer = context.client.create_database(&new_key(), &wish).await?;
             context.follow(answer, &waiting).await
         }
         Database::Delete {
@@ -136,72 +143,44 @@ pub async fn database(context: &Context, command: Database) -> Result<()> {
             waiting,
         } => {
             confirm(&sure, "deleting a database with its content")?;
-            let path = format!("/v1/databases/{database}");
-            let answer = context.client.change(Method::DELETE, &path, None).await?;
+            let answer = context.client.delete_database(database, ANY).await?;
             context.follow(answer, &waiting).await
         }
     }
 }
 
-async fn path(context: &Context, site: &str, more: &str) -> Result<String> {
-    let id = context.id("sites", "domain", site).await?;
-    Ok(format!("/v1/sites/{id}{more}"))
-}
-
-async fn post(
-    context: &Context,
-    site: &str,
-    more: &str,
-    body: &Value,
-    waiting: &Waiting,
-) -> Result<()> {
-    let path = path(context, site, more).await?;
-    let answer = context.client.post(&path, body).await?;
-    context.follow(answer, waiting).await
-}
-
 async fn deploy(context: &Context, site: &str, from: &Path, waiting: &Waiting) -> Result<()> {
     let packed = pack(from)?;
-    let path = path(context, site, "/releases").await?;
-    let format = match packed.format {
-        ArchiveFormat::Tar => "tar",
-        ArchiveFormat::TarGz => "tar-gz",
-        ArchiveFormat::TarZst => "tar-zst",
-        ArchiveFormat::Zip => "zip",
+    let id = context.site(site).await?;
+    let query = UploadReleaseQuery {
+        format: packed.format,
+        sha256: packed.sha256,
+        activate: Some(true),
     };
-    let path = format!(
-        "{path}?format={format}&sha256={}&activate=true",
-        packed.sha256
-    );
     let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(packed.file), 1 << 18);
-    let request = context
+    let body = Body::wrap_stream(stream);
+    let answer = context
         .client
-        .request(Method::POST, &path)
-        .header(IDEMPOTENCY_KEY, Uuid::now_v7().to_string())
-        .header("content-type", "application/octet-stream")
-        .header("content-length", packed.size)
-        .body(reqwest::Body::wrap_stream(stream));
-    let answer = read(context.client.send(request).await?).await?;
+        .upload_release(id, &query, &new_key(), body, packed.size)
+        .await?;
     context.follow(answer, waiting).await
 }
 
 async fn logs(context: &Context, site: &str, log: LogName, lines: u32) -> Result<()> {
-    let log = match log {
-        LogName::Access => "access",
-        LogName::Error => "error",
+    let query = SiteLogsQuery {
+        log: Some(match log {
+            LogName::Access => LogKind::Access,
+            LogName::Error => LogKind::Error,
+        }),
+        lines: Some(lines),
     };
-    let path = path(context, site, &format!("/logs?log={log}&lines={lines}")).await?;
-    let answer: Value = context.client.get(&path).await?;
+    let id = context.site(site).await?;
+    let answer = context.client.site_logs(id, &query).await?;
     if context.json {
         return context.tell(&answer);
     }
-    for line in answer
-        .get("lines")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
-        println!("{}", line.as_str().unwrap_or_default());
+    for line in &answer.lines {
+        println!("{line}");
     }
     Ok(())
 }

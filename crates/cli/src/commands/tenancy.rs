@@ -1,12 +1,11 @@
 //! Accounts, plans and tokens.
 
 use anyhow::Result;
-use reqwest::Method;
-use serde_json::json;
-use undine_api::public::{CreateAccount, CreateToken, Scope, TokenRole};
+use undine_api::public::{CreateAccount, CreatePlan, CreateToken, Scope, TokenRole};
+use undine_client::new_key;
 
-use super::{Context, confirm, file};
-use crate::args::{Account, Plan, RoleName, ScopeName, Token, Waiting};
+use super::{ANY, Context, confirm, every, file};
+use crate::args::{Account, Plan, RoleName, ScopeName, Token};
 
 const ACCOUNTS: [(&str, &str); 5] = [
     ("NAME", "name"),
@@ -33,45 +32,47 @@ const TOKENS: [(&str, &str); 6] = [
 
 pub async fn account(context: &Context, command: Account) -> Result<()> {
     match command {
-        Account::List => context.list("/v1/accounts", &ACCOUNTS).await,
+        Account::List => context.list(
+            &every!(context, every_accounts, ListAccountsQuery),
+            &ACCOUNTS,
+        ),
         Account::Show { account } => {
-            let id = context.id("accounts", "name", &account).await?;
-            context.look(&format!("/v1/accounts/{id}")).await
+            let id = context.account(&account).await?;
+            context.tell(&context.client.get_account(id).await?)
         }
         Account::Create { name, plan } => {
             let answer = context
                 .client
-                .post("/v1/accounts", &CreateAccount { name, plan })
+                .create_account(&new_key(), &CreateAccount { name, plan })
                 .await?;
             context.tell(&answer)
         }
-        Account::Suspend { account, waiting } => act(context, &account, "suspend", &waiting).await,
+        Account::Suspend { account, waiting } => {
+            let id = context.account(&account).await?;
+            let answer = context.client.suspend_account(id, &new_key()).await?;
+            context.follow(answer, &waiting).await
+        }
         Account::Unsuspend { account, waiting } => {
-            act(context, &account, "unsuspend", &waiting).await
+            let id = context.account(&account).await?;
+            let answer = context.client.unsuspend_account(id, &new_key()).await?;
+            context.follow(answer, &waiting).await
         }
         Account::Delete { account, sure } => {
             confirm(&sure, "deleting an account")?;
-            let id = context.id("accounts", "name", &account).await?;
-            let path = format!("/v1/accounts/{id}");
-            let answer = context.client.change(Method::DELETE, &path, None).await?;
-            context.tell(&answer)
+            let id = context.account(&account).await?;
+            context.client.delete_account(id, ANY).await?;
+            context.tell(&())
         }
     }
 }
 
-async fn act(context: &Context, account: &str, verb: &str, waiting: &Waiting) -> Result<()> {
-    let id = context.id("accounts", "name", account).await?;
-    let path = format!("/v1/accounts/{id}/{verb}");
-    let answer = context.client.post(&path, &json!({})).await?;
-    context.follow(answer, waiting).await
-}
-
 pub async fn plan(context: &Context, command: Plan) -> Result<()> {
     match command {
-        Plan::List => context.list("/v1/plans", &PLANS).await,
+        Plan::List => context.list(&every!(context, every_plans, ListPlansQuery), &PLANS),
         Plan::Create { name, file: limits } => {
-            let wish = json!({ "name": name, "limits": file(&limits)? });
-            let answer = context.client.post("/v1/plans", &wish).await?;
+            let limits = file(&limits)?;
+            let wish = CreatePlan { name, limits };
+            let answer = context.client.create_plan(&new_key(), &wish).await?;
             context.tell(&answer)
         }
     }
@@ -79,7 +80,7 @@ pub async fn plan(context: &Context, command: Plan) -> Result<()> {
 
 pub async fn token(context: &Context, command: Token) -> Result<()> {
     match command {
-        Token::List => context.list("/v1/tokens", &TOKENS).await,
+        Token::List => context.list(&every!(context, every_tokens, ListTokensQuery), &TOKENS),
         Token::Create {
             name,
             role,
@@ -97,13 +98,12 @@ pub async fn token(context: &Context, command: Token) -> Result<()> {
                 scopes: scope.into_iter().map(scope_of).collect(),
                 ttl_s: ttl,
             };
-            let answer = context.client.post("/v1/tokens", &wish).await?;
+            let answer = context.client.create_token(&new_key(), &wish).await?;
             context.tell(&answer)
         }
         Token::Revoke { token } => {
-            let path = format!("/v1/tokens/{token}");
-            let answer = context.client.change(Method::DELETE, &path, None).await?;
-            context.tell(&answer)
+            context.client.revoke_token(token, ANY).await?;
+            context.tell(&())
         }
     }
 }
