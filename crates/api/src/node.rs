@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `GET /node/v1/status` | → [`NodeStatus`] |
 //! | `PUT /node/v1/images/{hash}` | [`FetchImage`] → [`ImageStatus`] (starts or tells progress) |
+//! | `PUT /node/v1/templates` | [`TemplateWish`] → [`TemplateStatus`] (fetches, else takes one; or tells progress) |
 //! | `PUT /node/v1/replicas/{server}` | [`ReplicaSpec`] → [`ReplicaStatus`] (creates or opens) |
 //! | `DELETE /node/v1/replicas/{server}?epoch=N` | → nothing (gone, or was not there) |
 //! | `PUT /node/v1/servers/{server}` | [`StartSpec`] → [`ServerStatus`] (starts or tells) |
@@ -17,6 +18,8 @@
 //! | `POST /node/v1/servers/{server}/guest` | [`GuestCall`] → [`crate::guest::Answer`] |
 //! | `POST /node/v1/servers/{server}/releases?epoch=N` | archive; [`crate::guest::Upload`] as JSON in the header [`UPLOAD_HEADER`] → [`crate::guest::Answer`] |
 //!
+//! Other nodes, and nobody else, may `GET /node/v1/templates/{name}`: the memory's bytes, by range.
+//!
 //! Errors are [`crate::Problem`]s.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -27,10 +30,15 @@ use undine_model::{Bytes, MilliCpu, NodeId, ServerId};
 use crate::guest;
 
 mod disk;
+mod template;
 
 pub use disk::{
     JoinMethod, JoinSpec, JoinState, JoinStatus, ReplicaKey, ReplicaSpec, ReplicaState,
     ReplicaStatus, ReplicaTarget, SlotState, SlotStatus, SlotsSpec,
+};
+
+pub use template::{
+    TEMPLATE_SHA256, TEMPLATE_SIZE, TemplatePeer, TemplateState, TemplateStatus, TemplateWish,
 };
 
 /// The header that describes an uploaded archive.

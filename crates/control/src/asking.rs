@@ -44,7 +44,10 @@ struct Reach {
 
 impl AskBook {
     fn instance(&self, control: &Control, address: SocketAddr) -> Option<ControlClient> {
-        let mut known = self.instances.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self
+            .instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = known.get(&address) {
             return Some(client.clone());
         }
@@ -75,7 +78,11 @@ pub async fn ask_instances(control: &Control) -> Result<()> {
     let asked = others
         .iter()
         .filter(|it| it.id != control.id && it.heartbeat_at > alive_since)
-        .filter_map(|it| control.asking.instance(control, it.internal_url.parse().ok()?))
+        .filter_map(|it| {
+            control
+                .asking
+                .instance(control, it.internal_url.parse().ok()?)
+        })
         .map(|client| async move {
             let path = "/internal/v1/heard";
             client

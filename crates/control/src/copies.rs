@@ -231,7 +231,9 @@ mod tests {
             copy(2, ReplicaState::Stale),
             copy(3, ReplicaState::InSync),
         ];
-        let heir = heir_of(&copies, &[(2, 9_000), (3, 1_000)]).unwrap().unwrap();
+        let heir = heir_of(&copies, &[(2, 9_000), (3, 1_000)])
+            .unwrap()
+            .unwrap();
         assert_eq!((heir.node, heir.keep), (node(3), copies[2].id));
         assert_eq!(heir_of(&copies[1..2], &[(2, 9_000)]), Ok(None));
         assert_eq!(heir_of(&copies[..1], &[(2, 9_000)]), Ok(None));

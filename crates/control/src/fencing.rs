@@ -61,7 +61,10 @@ pub async fn fence_in(
             continue;
         }
         let why = format!("{} is dead", node.name);
-        if !copies::leave(tx, &server, &[copy.id], &why).await?.is_empty() {
+        if !copies::leave(tx, &server, &[copy.id], &why)
+            .await?
+            .is_empty()
+        {
             fenced.degraded.push(server.id);
         }
     }

@@ -119,7 +119,11 @@ impl HeardBook {
             if silence >= SUSPECT {
                 let began = now.checked_sub(silence).unwrap_or(now);
                 let entry = book.suspects.entry(*node);
-                let suspect = entry.or_insert(Suspect { began, called: false, long: false });
+                let suspect = entry.or_insert(Suspect {
+                    began,
+                    called: false,
+                    long: false,
+                });
                 suspect.long |= silence >= *limit;
             } else if let Some(suspect) = book.suspects.get(node).copied()
                 && (!suspect.long || now.saturating_duration_since(suspect.began) > window)
@@ -202,7 +206,10 @@ mod tests {
         let t0 = Instant::now();
         let book = HeardBook::new(t0);
         assert!(book.renewed(id(1), 7, t0), "the first word is believed");
-        assert!(!book.renewed(id(1), 7, t0 + SECOND), "it heard nothing since");
+        assert!(
+            !book.renewed(id(1), 7, t0 + SECOND),
+            "it heard nothing since"
+        );
         assert!(book.renewed(id(1), 8, t0 + 2 * SECOND));
         assert!(book.renewed(id(1), 0, t0 + 3 * SECOND), "it started anew");
         assert!(!book.renewed(id(1), 0, t0 + 4 * SECOND));

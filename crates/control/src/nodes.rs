@@ -9,7 +9,8 @@ use undine_api::guest::{Answer, Ask, Upload};
 use undine_api::internal::Role;
 use undine_api::node::{
     FetchImage, GuestCall, ImageStatus, JoinSpec, JoinStatus, NodeStatus, ReplicaSpec,
-    ReplicaStatus, ServerStatus, SlotsSpec, StartSpec, StopSpec, UPLOAD_HEADER,
+    ReplicaStatus, ServerStatus, SlotsSpec, StartSpec, StopSpec, TemplateStatus, TemplateWish,
+    UPLOAD_HEADER,
 };
 use undine_link::{CallError, Credentials, CredentialsError, Method, PeerClient};
 use undine_model::{NodeId, ServerId};
@@ -70,6 +71,13 @@ impl NodeClient {
     pub async fn image(&self, fetch: &FetchImage) -> Called<ImageStatus> {
         let path = format!("/node/v1/images/{}", fetch.manifest.hash);
         self.0.call(Method::PUT, &path, Some(fetch), QUICK).await
+    }
+
+    /// Fetches or takes a template, or tells how far that is.
+    pub async fn template(&self, wish: &TemplateWish) -> Called<TemplateStatus> {
+        self.0
+            .call(Method::PUT, "/node/v1/templates", Some(wish), QUICK)
+            .await
     }
 
     /// Makes or opens a replica.

@@ -49,6 +49,11 @@ impl Agent {
         &self.ground
     }
 
+    /// The same, for work that outlives a request.
+    pub fn shared_ground(&self) -> &Arc<Ground> {
+        &self.ground
+    }
+
     /// Tells the reporter.
     pub fn changed(&self) -> &Changed {
         &self.ground.changed

@@ -293,7 +293,8 @@ async fn keep(part: &Path, path: &Path, file: &ImageFile) -> Result<(), String> 
         .unwrap_or_else(|_| Err("checking a file was interrupted".to_owned()))
 }
 
-fn hash_of(path: &Path) -> io::Result<String> {
+/// SHA-256 of a file.
+pub(crate) fn hash_of(path: &Path) -> io::Result<String> {
     let mut file = std::fs::File::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];

@@ -23,6 +23,7 @@ use crate::report::{self, Changed};
 use crate::server::{Ground, phase, record};
 use crate::settings::{RunSettings, Settings, identity_folder};
 use crate::templates::Templates;
+use crate::templates::peers::Agents;
 use crate::uids::Uids;
 use crate::{api, metrics, renew};
 
@@ -54,7 +55,7 @@ pub async fn run(
     let credentials = Credentials::load(&folder)?;
     let control = ControlClient::new(credentials.clone(), &settings.control)?;
     let listener = listen(settings.address).await?;
-    let ground = Arc::new(ground(&settings, &run, choice, control.clone()).await?);
+    let ground = Arc::new(ground(&settings, &run, choice, control.clone(), &credentials).await?);
     let agent = Agent::new(ground, settings.declared.clone());
     if let Some(address) = run.metrics_listen {
         let listener = listen(address).await?;
@@ -103,6 +104,7 @@ async fn ground(
     run: &RunSettings,
     choice: Choice,
     control: ControlClient,
+    credentials: &Credentials,
 ) -> anyhow::Result<Ground> {
     let state_dir = &run.state_dir;
     let host = Host::open(state_dir, choice).await.map_err(|error| {
@@ -142,7 +144,8 @@ async fn ground(
         run.run_dir.clone(),
         uids.clone(),
         cgroup.clone(),
-    )?;
+    )?
+    .with_peers(Arc::new(Agents(credentials.clone())));
     let network = if run.no_network {
         None
     } else {

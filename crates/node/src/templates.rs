@@ -1,5 +1,9 @@
-//! RAM templates of this node: taken once for each image and shape, before the first start that
-//! wants one. One is taken at a time; whoever needs it meanwhile waits for it.
+//! RAM templates of this node: fetched or taken once for each image and shape, when control asks
+//! for it ([`prepare`]) or before the first start that wants one. One is taken at a time; whoever needs it meanwhile waits for it.
+
+pub mod peers;
+pub mod prepare;
+pub mod shape;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -8,6 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use undine_model::MilliCpu;
 use undine_qemu::command::{Boot, VmConfig};
 use undine_qemu::files::{Owner, RunDir};
 use undine_qemu::process::Program;
@@ -27,6 +32,18 @@ const SETTLE: Duration = Duration::from_secs(40);
 /// After a failed try nobody waits for another one for this long.
 const PAUSE: Duration = Duration::from_secs(600);
 
+/// How urgent it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// A server waits for it.
+    Start,
+    /// Nobody waits: servers that run come first.
+    Background,
+}
+
+/// The control group of a template's VM.
+const GROUP: &str = "template";
+
 /// The templates of a node.
 pub struct Templates {
     store: TemplateStore,
@@ -35,6 +52,9 @@ pub struct Templates {
     cgroup: Cgroup,
     taking: Mutex<()>,
     failed: std::sync::Mutex<HashMap<String, (Instant, String)>>,
+    peers: Option<Arc<dyn peers::Peers>>,
+    under_way: prepare::UnderWay,
+    hashes: std::sync::Mutex<HashMap<String, (std::time::SystemTime, String)>>,
 }
 
 impl Templates {
@@ -59,7 +79,46 @@ impl Templates {
             cgroup,
             taking: Mutex::new(()),
             failed: std::sync::Mutex::default(),
+            peers: None,
+            under_way: std::sync::Mutex::default(),
+            hashes: std::sync::Mutex::default(),
         })
+    }
+
+    /// With other nodes to fetch from.
+    #[must_use]
+    pub fn with_peers(self, peers: Arc<dyn peers::Peers>) -> Self {
+        Self {
+            peers: Some(peers),
+            ..self
+        }
+    }
+
+    /// A template of this name with the SHA-256 of its memory, for another node.
+    ///
+    /// # Errors
+    /// Its memory cannot be read.
+    pub async fn served(&self, name: &str) -> std::io::Result<Option<(Template, String)>> {
+        let Some(template) = self.store.named(name) else {
+            return Ok(None);
+        };
+        let when = std::fs::metadata(template.memory())?.modified()?;
+        let known = self.hashes().get(name).cloned();
+        if let Some((_, hash)) = known.filter(|(at, _)| *at == when) {
+            return Ok(Some((template, hash)));
+        }
+        let path = template.memory().to_owned();
+        let hash = tokio::task::spawn_blocking(move || crate::images::hash_of(&path))
+            .await
+            .map_err(std::io::Error::other)??;
+        self.hashes().insert(name.to_owned(), (when, hash.clone()));
+        Ok(Some((template, hash)))
+    }
+
+    fn hashes(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<String, (std::time::SystemTime, String)>> {
+        self.hashes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The template for this key, taken first when there is none; or why there is none.
@@ -70,14 +129,28 @@ impl Templates {
         if let Some(template) = self.store.find(key) {
             return Ok(template);
         }
+        if self.taking.try_lock().is_err() {
+            // Whatever is being taken in the background, a server waits behind it now.
+            let _ = self.cgroup.child(GROUP).make(limits(Pace::Start));
+        }
         let _one_at_a_time = self.taking.lock().await;
+        self.take_once(key, boot, Pace::Start).await
+    }
+
+    /// Takes it unless it is here by now or failed lately; the caller holds `taking`.
+    async fn take_once(
+        &self,
+        key: &TemplateKey,
+        boot: &Boot,
+        pace: Pace,
+    ) -> Result<Template, String> {
         if let Some(template) = self.store.find(key) {
             return Ok(template);
         }
         if let Some(reason) = self.failed_lately(key) {
             return Err(reason);
         }
-        let taken = self.take(key, boot).await;
+        let taken = self.take(key, boot, pace).await;
         if let Err(reason) = &taken {
             tracing::warn!(
                 reason,
@@ -97,7 +170,7 @@ impl Templates {
             .insert(key.file_name(), (Instant::now(), reason.to_owned()));
     }
 
-    async fn take(&self, key: &TemplateKey, boot: &Boot) -> Result<Template, String> {
+    async fn take(&self, key: &TemplateKey, boot: &Boot, pace: Pace) -> Result<Template, String> {
         let begin = Instant::now();
         let uid = self.uids.take("template").map_err(|error| chain(&error))?;
         let owner = Owner { uid, gid: uid };
@@ -112,15 +185,8 @@ impl Templates {
             boot: boot.clone(),
             run_dir,
         };
-        let group = self.cgroup.child("template");
-        group
-            .make(Limits {
-                cpu: None,
-                reserved: None,
-                memory: None,
-                tasks: 256,
-            })
-            .map_err(|e| chain(&e))?;
+        let group = self.cgroup.child(GROUP);
+        group.make(limits(pace)).map_err(|e| chain(&e))?;
         let program = Program {
             owner: Some(owner),
             ..Program::new(QEMU)
@@ -166,6 +232,19 @@ impl Templates {
 
     fn failures(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Instant, String)>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn limits(pace: Pace) -> Limits {
+    Limits {
+        cpu: None,
+        // Less than any server's, or as much as a whole one.
+        reserved: Some(match pace {
+            Pace::Start => MilliCpu(1000),
+            Pace::Background => MilliCpu(20),
+        }),
+        memory: None,
+        tasks: 256,
     }
 }
 

@@ -161,6 +161,80 @@ async fn every_endpoint_refuses_everybody_but_control() {
 }
 
 #[tokio::test]
+async fn templates_are_served_to_other_nodes_alone_and_by_range() {
+    use undine_qemu::accel::Accel;
+    use undine_qemu::command::Shape;
+    use undine_qemu::template::{TemplateKey, TemplateStore};
+
+    let (dir, router) = node().await;
+    let store = TemplateStore::open(dir.path().join("templates")).unwrap();
+    let key = TemplateKey {
+        image_hash: "a".repeat(64),
+        shape: Shape {
+            memory_mib: 256,
+            vcpus: 1,
+            machine: "pc-q35-10.0".into(),
+            cpu: "qemu64".into(),
+            accel: Accel::Tcg,
+            tb_size_mib: 64,
+        },
+        qemu_version: "10".into(),
+    };
+    std::fs::write(store.incoming(&key), "0123456789").unwrap();
+    store.arrived(key.clone(), "elsewhere").unwrap();
+    let path = format!("/node/v1/templates/{}", key.file_name());
+    for stranger in [
+        None,
+        Some(Role::Control),
+        Some(Role::Guard),
+        Some(Role::Edge),
+    ] {
+        let stranger = stranger.map(|role| peer(Some(role)));
+        let (status, answer) = call(&router, stranger, "GET", &path, "").await;
+        assert_eq!(
+            (status.as_u16(), &answer["type"]),
+            (403, &json!("nodes-only"))
+        );
+    }
+    let get = async |path: &str, range: &str| {
+        let mut request = Request::builder()
+            .uri(path)
+            .header("range", range)
+            .body(Body::empty())
+            .unwrap();
+        let node = peer(Some(Role::Node));
+        request.extensions_mut().insert(ConnectInfo(node));
+        let response = router.clone().oneshot(request).await.unwrap();
+        let hash = response.headers().get("undine-template-sha256").cloned();
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20)
+            .await
+            .unwrap();
+        (status, hash, body)
+    };
+    let (status, hash, body) = get(&path, "bytes=4-").await;
+    assert_eq!((status, body.as_ref()), (206, b"456789".as_slice()));
+    assert_eq!(
+        hash.unwrap(),
+        "84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882"
+    );
+    assert_eq!(get(&path, "bytes=11-").await.0, 416);
+    assert_eq!(get("/node/v1/templates/nothing", "bytes=0-").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_template_of_an_image_that_is_not_here_is_told_as_absent() {
+    let (_dir, router) = node().await;
+    let wish = json!({
+        "image_hash": "a".repeat(64), "memory": 512 << 20, "vcpus": 1,
+        "machine": "pc-q35-10.0", "cpu_model": "qemu64",
+    });
+    let (status, answer) = as_control(&router, "PUT", "/node/v1/templates", wish).await;
+    assert_eq!((status, &answer["state"]), (200, &json!("absent")));
+    assert!(answer["error"].as_str().unwrap().contains("image"));
+}
+
+#[tokio::test]
 async fn strangers_do_not_even_learn_which_paths_there_are() {
     let (_dir, router) = node().await;
     let (status, _) = call(&router, Some(peer(Some(Role::Edge))), "GET", "/nothing", "").await;

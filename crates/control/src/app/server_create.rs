@@ -266,10 +266,11 @@ pub fn check_replicas(count: u32) -> Result<u32> {
     if (1..=3).contains(&count) {
         return Ok(count);
     }
-    Err(
-        Refusal::invalid("replicas", "A server's disk has 1 to 3 copies, on as many nodes.")
-            .remedy("Choose 2, unless you know why not."),
+    Err(Refusal::invalid(
+        "replicas",
+        "A server's disk has 1 to 3 copies, on as many nodes.",
     )
+    .remedy("Choose 2, unless you know why not."))
 }
 
 /// An importance that is one.

@@ -12,6 +12,7 @@ mod replicas;
 pub(crate) mod restored;
 pub mod returned;
 mod runner;
+mod templates;
 mod trim;
 
 use std::time::Duration;
@@ -46,6 +47,7 @@ pub fn start(control: &Control) -> JoinSet<()> {
         "returned", 500, returned::turn;
         "reconcile", 2_000, reconcile::turn;
         "push", 2_000, push::turn;
+        "templates", 10_000, templates::turn;
         "certificates", 600_000, certificates::turn;
         "trim", 300_000, trim::turn;
     }

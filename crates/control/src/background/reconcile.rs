@@ -94,7 +94,14 @@ async fn start(control: &Control, server: &Server) -> Result<()> {
         .error
         .clone()
         .unwrap_or_else(|| "it is down".to_owned());
-    begin(control, &tx, record, Wish::Start, format!("it should run: {why}")).await?;
+    begin(
+        control,
+        &tx,
+        record,
+        Wish::Start,
+        format!("it should run: {why}"),
+    )
+    .await?;
     tx.commit().await?;
     tracing::info!(server = %server.name, why, "starting a server that should run");
     wake(control);

@@ -142,12 +142,7 @@ fn next(
     }
 }
 
-async fn look(
-    control: &Control,
-    server: &Server,
-    policy: &Policy,
-    load: &mut Load,
-) -> Result<()> {
+async fn look(control: &Control, server: &Server, policy: &Policy, load: &mut Load) -> Result<()> {
     let tx = control.store.begin().await?;
     let server = tx.servers().lock(server.id).await?;
     if server.state != ServerState::Running || server.operation.is_some() {

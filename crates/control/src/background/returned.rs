@@ -129,10 +129,7 @@ pub async fn stop(client: &NodeClient, server: ServerId, epoch: u64) -> bool {
                 return false;
             }
             Ok(status)
-                if matches!(
-                    status.phase,
-                    Phase::Stopped | Phase::Absent | Phase::Failed
-                ) =>
+                if matches!(status.phase, Phase::Stopped | Phase::Absent | Phase::Failed) =>
             {
                 break;
             }
@@ -215,6 +212,9 @@ mod tests {
         assert!(over(Some(node(2)), 2, 2));
         assert!(over(Some(here), 3, 1), "it moved away and back");
         assert!(!over(Some(here), 2, 2), "it belongs here");
-        assert!(!over(Some(node(2)), 2, 3), "the record may be behind: nobody stops what is newer");
+        assert!(
+            !over(Some(node(2)), 2, 3),
+            "the record may be behind: nobody stops what is newer"
+        );
     }
 }

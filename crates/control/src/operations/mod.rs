@@ -23,6 +23,7 @@ mod work;
 pub use engine::{LEASE_MS, detail_of, run_claimed};
 pub use new::{NewOperation, event_of, start, start_urgent, wake};
 pub use site_create::ensure_certificate;
+pub(crate) use start_spec::{image_of, sources};
 pub use trouble::{Outcome, Trouble};
 pub use work::Work;
 

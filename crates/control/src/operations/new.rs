@@ -31,11 +31,7 @@ pub async fn start(tx: &Tx, new: NewOperation<'_>) -> Result<Operation> {
 }
 
 /// The same, taken before everything else that waits, the more important the earlier.
-pub async fn start_urgent(
-    tx: &Tx,
-    new: NewOperation<'_>,
-    importance: u32,
-) -> Result<Operation> {
+pub async fn start_urgent(tx: &Tx, new: NewOperation<'_>, importance: u32) -> Result<Operation> {
     const BEFORE_ALL_MS: i64 = 24 * 3_600_000;
     let first = now_ms() - BEFORE_ALL_MS - i64::from(importance);
     begin(tx, new, first).await

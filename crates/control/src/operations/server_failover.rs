@@ -133,6 +133,10 @@ async fn lose(work: &Work, copy: undine_model::ReplicaId) -> Outcome<()> {
         copy.error = Some("its file is gone".to_owned());
         Ok(())
     };
-    work.control.store.replicas().modify(copy, now, change).await?;
+    work.control
+        .store
+        .replicas()
+        .modify(copy, now, change)
+        .await?;
     Ok(())
 }

@@ -181,8 +181,11 @@ async fn said(work: &mut Work, status: &JoinStatus) -> Outcome<()> {
         work.keep("pause_ms", pause_ms);
     }
     work.keep("copied", status.copied);
-    work.progress(format!("copies {method}: {} of {}", status.copied, status.total))
-        .await
+    work.progress(format!(
+        "copies {method}: {} of {}",
+        status.copied, status.total
+    ))
+    .await
 }
 
 async fn commit(work: &mut Work) -> Outcome<()> {

@@ -126,7 +126,8 @@ pub(super) async fn replica(work: &mut Work) -> Outcome<()> {
             Err(Trouble::Lost) => return Err(Trouble::Lost),
             Err(trouble) => {
                 let why = trouble.to_string();
-                work.progress(format!("goes on without a copy: {why}")).await?;
+                work.progress(format!("goes on without a copy: {why}"))
+                    .await?;
                 gone.push((copy, why));
                 first_trouble.get_or_insert(trouble);
             }

@@ -15,7 +15,7 @@ use crate::nodes::NodeClient;
 use crate::policy::Policy;
 
 /// The image of a server, as its nodes know it.
-pub(super) async fn image_of(control: &Control, server: &Server) -> Outcome<ImageManifest> {
+pub(crate) async fn image_of(control: &Control, server: &Server) -> Outcome<ImageManifest> {
     let gone =
         |detail: &str| Trouble::stop(detail, "Import the image with `undine-control import`.");
     let filter = ImageFilter {
@@ -31,7 +31,7 @@ pub(super) async fn image_of(control: &Control, server: &Server) -> Outcome<Imag
 }
 
 /// Where nodes fetch images from: every instance; one that lacks a file gets it from the others.
-pub(super) async fn sources(control: &Control) -> Outcome<Vec<String>> {
+pub(crate) async fn sources(control: &Control) -> Outcome<Vec<String>> {
     let instances = control
         .store
         .instances()

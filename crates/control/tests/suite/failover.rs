@@ -192,7 +192,10 @@ async fn when_most_nodes_fall_silent_together_nobody_is_dead_until_the_operator_
     let events = three.world.instances[0].control.store.clone();
     let events = undine_store::Db::events(&events);
     let events = events.after(0, None, 500).await.unwrap();
-    let brakes = events.iter().filter(|it| it.event.kind == "node.brake").count();
+    let brakes = events
+        .iter()
+        .filter(|it| it.event.kind == "node.brake")
+        .count();
     assert_eq!(brakes, 2, "said once for each");
 }
 
@@ -207,7 +210,11 @@ async fn a_server_with_one_copy_waits_for_its_node_and_comes_up_there() {
     three.kill(dead);
     three.node_is(dead, "fenced").await;
     let waits = three.until(&server, |it| it.0["state"] == "failed").await;
-    assert!(waits.text_of("error").contains("waiting for a replica"), "{:#}", waits.0);
+    assert!(
+        waits.text_of("error").contains("waiting for a replica"),
+        "{:#}",
+        waits.0
+    );
     three.come_back(dead).await;
     three.until(&server, Shown::running).await;
     assert_eq!(three.owner(&server).await, dead);

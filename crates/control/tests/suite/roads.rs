@@ -438,8 +438,7 @@ async fn a_restored_store_blocks_servers_whose_disks_are_ahead_of_it() {
     let node = world.node("node-1", Bytes::gib(8)).await;
     let behind = world.server("web-1", "web-php").await;
     let level = world.server("web-2", "web-php").await;
-    node
-        .state()
+    node.state()
         .replicas
         .get_mut(&behind.parse().unwrap())
         .unwrap()

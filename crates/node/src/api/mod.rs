@@ -1,9 +1,11 @@
-//! What control may ask of the node (see `undine_api::node`), and nobody else.
+//! What control may ask of the node (see `undine_api::node`), and nobody else; templates alone are
+//! for other nodes.
 
 pub mod auth;
 pub mod guest;
 pub mod json;
 pub mod routes;
+pub mod templates;
 
 use std::sync::Arc;
 
@@ -21,9 +23,10 @@ use crate::agent::Agent;
 const BODY_LIMIT: usize = 20 << 20;
 
 /// Every endpoint: method and path.
-pub const ENDPOINTS: [(&str, &str); 13] = [
+pub const ENDPOINTS: [(&str, &str); 14] = [
     ("GET", "/node/v1/status"),
     ("PUT", "/node/v1/images/{hash}"),
+    ("PUT", "/node/v1/templates"),
     ("PUT", "/node/v1/replicas/{server}"),
     ("DELETE", "/node/v1/replicas/{server}"),
     ("PUT", "/node/v1/servers/{server}"),
@@ -42,6 +45,7 @@ pub fn router(agent: Arc<Agent>) -> Router {
     Router::new()
         .route("/node/v1/status", get(routes::status))
         .route("/node/v1/images/{hash}", put(routes::image))
+        .route("/node/v1/templates", put(templates::put))
         .route("/node/v1/replicas/{server}", put(routes::replica))
         .route("/node/v1/replicas/{server}", delete(routes::remove_replica))
         .route("/node/v1/servers/{server}", put(routes::start))
@@ -62,7 +66,15 @@ pub fn router(agent: Arc<Agent>) -> Router {
         )
         .fallback(not_found)
         .layer(middleware::from_fn(auth::control_only))
+        .merge(for_nodes())
         .with_state(agent)
+}
+
+/// What other nodes may ask.
+fn for_nodes() -> Router<Arc<Agent>> {
+    Router::new()
+        .route("/node/v1/templates/{name}", get(templates::serve))
+        .layer(middleware::from_fn(templates::nodes_only))
 }
 
 async fn not_found() -> Refusal {

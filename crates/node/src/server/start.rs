@@ -17,8 +17,7 @@ use tokio::time::Instant;
 use undine_api::guest::{Answer, Applied, Ask, AttachData, Health};
 use undine_api::node::{ReplicaTarget, StartReport, StartSpec};
 use undine_model::{Bytes, MilliCpu, ServerId};
-use undine_qemu::accel::Accel;
-use undine_qemu::command::{Begin, Boot, Shape, VmConfig};
+use undine_qemu::command::{Begin, VmConfig};
 use undine_qemu::files::{Owner, RunDir};
 use undine_qemu::process::Program;
 use undine_qemu::psk::Psk;
@@ -34,6 +33,7 @@ use crate::guest::{self, Guest, GuestError};
 use crate::host::QEMU;
 use crate::problems::chain;
 use crate::settings::vm_run_folder;
+use crate::templates::shape;
 
 /// Boot time-outs below a minute are false alarms under load.
 const COLD_HELLO: Duration = Duration::from_secs(240);
@@ -43,8 +43,6 @@ const IDENTIFY: Duration = Duration::from_secs(90);
 const ATTACH: Duration = Duration::from_secs(240);
 const APPLY: Duration = Duration::from_secs(300);
 const HEALTH: Duration = Duration::from_secs(180);
-/// QEMU's translated code, MiB; only used under emulation.
-const TRANSLATIONS_MIB: u32 = 64;
 /// What QEMU may use beside the guest's processors, for its disks and cards.
 const EMULATOR: MilliCpu = MilliCpu(500);
 /// What QEMU may use beside the guest's memory before the kernel ends it.
@@ -207,43 +205,14 @@ impl<T: Fn(Progress)> Start<'_, T> {
     }
 
     async fn config(&self) -> Result<(VmConfig, TemplateKey), String> {
-        let spec = self.spec;
-        let image = self.ground.images.local(&spec.image.hash);
-        let image = image.ok_or("the image is not on this node")?;
-        let accel = self
-            .ground
-            .host
-            .accel(&image.kernel, &spec.machine, &spec.cpu_model)
-            .await;
-        let cmdline = match accel {
-            Accel::Tcg => format!("{} {}", image.manifest.cmdline, image.manifest.cmdline_tcg),
-            Accel::Kvm => image.manifest.cmdline.clone(),
-        };
-        let too_large = |_| "the server's memory or processor count is out of range".to_owned();
-        let shape = Shape {
-            memory_mib: spec.memory.whole_mib().try_into().map_err(too_large)?,
-            vcpus: spec.vcpus.try_into().map_err(too_large)?,
-            machine: spec.machine.clone(),
-            cpu: spec.cpu_model.clone(),
-            accel,
-            tb_size_mib: TRANSLATIONS_MIB,
-        };
-        let key = TemplateKey {
-            image_hash: spec.image.hash.clone(),
-            shape: shape.clone(),
-            qemu_version: self.ground.host.version().to_owned(),
-        };
+        let ground = self.ground;
+        let (boot, key) = shape::boot(&ground.host, &ground.images, self.spec.into()).await?;
         let config = VmConfig {
-            name: spec.name.clone(),
+            name: self.spec.name.clone(),
             uuid: self.server.uuid(),
-            shape,
-            boot: Boot {
-                kernel: image.kernel,
-                initrd: image.initrd,
-                root_image: image.root,
-                cmdline: cmdline.trim().to_owned(),
-            },
-            run_dir: RunDir::new(vm_run_folder(&self.ground.run_dir, self.server)),
+            shape: key.shape.clone(),
+            boot,
+            run_dir: RunDir::new(vm_run_folder(&ground.run_dir, self.server)),
         };
         Ok((config, key))
     }

@@ -63,7 +63,11 @@ impl Taking {
         }
         saved?;
         let Self { store, key, .. } = self;
-        let placed = tokio::task::spawn_blocking(move || place(&store, key)).await;
+        let placed = tokio::task::spawn_blocking(move || {
+            let partial = beside(&store.memory(&key), "partial");
+            place(&store, key, &partial, None)
+        })
+        .await;
         Ok(placed.map_err(io::Error::other)??)
     }
 

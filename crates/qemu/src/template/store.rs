@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,9 @@ struct Note {
     format: u32,
     key: TemplateKey,
     memory_bytes: u64,
+    /// Where it was copied from; none for one that was taken here.
+    #[serde(default)]
+    origin: Option<String>,
 }
 
 /// The folder of a host's templates.
@@ -49,6 +52,29 @@ impl TemplateStore {
         })
     }
 
+    /// The template of this name, whatever its key; a name that no template has finds nothing.
+    pub fn named(&self, name: &str) -> Option<Template> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        if name.is_empty() || !name.bytes().all(plain) {
+            return None;
+        }
+        let note = fs::read(self.folder.join(format!("{name}.json"))).ok()?;
+        let note: Note = serde_json::from_slice(&note).ok()?;
+        let found = self.find(&note.key)?;
+        (note.key.file_name() == name).then_some(found)
+    }
+
+    /// Where memory that comes from another host is gathered, until [`Self::arrived`].
+    pub fn incoming(&self, key: &TemplateKey) -> PathBuf {
+        beside(&self.memory(key), "incoming")
+    }
+
+    /// Makes what was gathered, and checked by the caller, the template of this key.
+    pub fn arrived(&self, key: TemplateKey, origin: &str) -> io::Result<Template> {
+        let incoming = self.incoming(&key);
+        place(self, key, &incoming, Some(origin.to_owned()))
+    }
+
     /// Removes a template, for one that failed to restore. Repeating is harmless.
     pub fn remove(&self, key: &TemplateKey) -> io::Result<()> {
         // The note first: without it the memory counts for nothing.
@@ -56,6 +82,7 @@ impl TemplateStore {
             self.note(key),
             self.memory(key),
             beside(&self.memory(key), "partial"),
+            self.incoming(key),
         ] {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -111,14 +138,18 @@ impl TemplateStore {
 }
 
 /// Flushes the memory, gives it its name, and only then writes the note that makes it count.
-pub(super) fn place(store: &TemplateStore, key: TemplateKey) -> io::Result<Template> {
+pub(super) fn place(
+    store: &TemplateStore,
+    key: TemplateKey,
+    partial: &Path,
+    origin: Option<String>,
+) -> io::Result<Template> {
     let (memory, note) = (store.memory(&key), store.note(&key));
-    let partial = beside(&memory, "partial");
-    let file = fs::File::open(&partial)?;
+    let file = fs::File::open(partial)?;
     // No secret is inside, and VMs of other users read it; nobody writes to it again.
     file.set_permissions(fs::Permissions::from_mode(0o444))?;
     if rustix::process::geteuid().is_root() {
-        Owner { uid: 0, gid: 0 }.take(&partial)?;
+        Owner { uid: 0, gid: 0 }.take(partial)?;
     }
     file.sync_all()?;
     let memory_bytes = file.metadata()?.len();
@@ -126,12 +157,13 @@ pub(super) fn place(store: &TemplateStore, key: TemplateKey) -> io::Result<Templ
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    fs::rename(&partial, &memory)?;
+    fs::rename(partial, &memory)?;
     sync_folder(&store.folder)?;
     let text = serde_json::to_vec_pretty(&Note {
         format: FORMAT,
         key: key.clone(),
         memory_bytes,
+        origin,
     })?;
     write_atomically(&note, &text, 0o644)?;
     Ok(Template { memory, key })

@@ -36,8 +36,9 @@ fn store() -> (TemplateStore, tempfile::TempDir) {
 }
 
 fn put(store: &TemplateStore, key: &TemplateKey) -> Template {
-    fs::write(beside(&store.memory(key), "partial"), "memory").unwrap();
-    place(store, key.clone()).unwrap()
+    let partial = beside(&store.memory(key), "partial");
+    fs::write(&partial, "memory").unwrap();
+    place(store, key.clone(), &partial, None).unwrap()
 }
 
 #[test]
@@ -95,4 +96,28 @@ fn taking_again_replaces_what_is_there() {
     put(&store, &key());
     put(&store, &key());
     assert!(store.find(&key()).is_some());
+}
+
+#[test]
+fn one_that_came_from_elsewhere_is_found_by_key_and_by_name() {
+    let (store, _dir) = store();
+    let name = key().file_name();
+    assert_eq!(store.named(&name), None);
+    fs::write(store.incoming(&key()), "memory").unwrap();
+    assert_eq!(
+        store.find(&key()),
+        None,
+        "what is still coming is no template"
+    );
+    let arrived = store.arrived(key(), "node-2").unwrap();
+    assert_eq!(store.find(&key()), Some(arrived.clone()));
+    assert_eq!(store.named(&name), Some(arrived));
+    let note = fs::read_to_string(store.note(&key())).unwrap();
+    assert!(note.contains("node-2"), "{note}");
+    for strange in ["", "..", "../x", "a/b", "nothing"] {
+        assert_eq!(store.named(strange), None, "{strange}");
+    }
+    fs::write(store.incoming(&key()), "again").unwrap();
+    store.remove(&key()).unwrap();
+    assert!(!store.incoming(&key()).exists() && store.named(&name).is_none());
 }

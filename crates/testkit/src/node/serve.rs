@@ -15,7 +15,7 @@ use undine_api::Problem;
 use undine_api::guest::{Answer, FailureKind, Health, Upload};
 use undine_api::node::{
     FetchImage, GuestCall, ImageStatus, NodeStatus, Phase, ServerStatus, StartReport, StartSpec,
-    StopSpec, UPLOAD_HEADER,
+    StopSpec, TemplateState, TemplateStatus, TemplateWish, UPLOAD_HEADER,
 };
 use undine_link::Credentials;
 use undine_model::{Bytes, ServerId};
@@ -49,6 +49,7 @@ pub(super) fn start(
     let router = Router::new()
         .route("/node/v1/status", get(node_status))
         .route("/node/v1/images/{hash}", put(image))
+        .route("/node/v1/templates", put(template))
         .route(
             "/node/v1/replicas/{server}",
             put(disk::replica).delete(disk::remove_replica),
@@ -93,6 +94,23 @@ async fn image(State(node): Shared, Json(fetch): Json<FetchImage>) -> Answered<I
         present: true,
         have: 1,
         total: 1,
+        error: None,
+    }))
+}
+
+/// Holds every template whose image it holds.
+async fn template(State(node): Shared, Json(wish): Json<TemplateWish>) -> Answered<TemplateStatus> {
+    node.called(&format!("PUT templates {}", wish.peers.len()))?;
+    let here = node.state().images.contains(&wish.image_hash);
+    Ok(Json(TemplateStatus {
+        name: format!("{}m-{}c", wish.memory.whole_mib(), wish.vcpus),
+        state: if here {
+            TemplateState::Present
+        } else {
+            TemplateState::Absent
+        },
+        have: 0,
+        total: 0,
         error: None,
     }))
 }
