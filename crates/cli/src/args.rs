@@ -551,6 +551,13 @@ pub enum Profile {
         /// The folder; its name is the profile's.
         folder: PathBuf,
     },
+    /// Remove one that no server has.
+    Delete {
+        /// Its name.
+        profile: Slug,
+        #[command(flatten)]
+        sure: Sure,
+    },
 }
 
 /// Measurements.

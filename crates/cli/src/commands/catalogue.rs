@@ -8,7 +8,7 @@ use serde_json::json;
 use undine_api::public::InstallApp;
 use undine_client::new_key;
 
-use super::{ANY, Context, every};
+use super::{ANY, Context, confirm, every};
 use crate::args::{App, Profile};
 
 const APPS: [(&str, &str); 4] = [
@@ -80,6 +80,11 @@ pub async fn profile(context: &Context, command: Profile) -> Result<()> {
                 .put_profile(name, ANY, &json!(profile))
                 .await?;
             context.tell(&answer)
+        }
+        Profile::Delete { profile, sure } => {
+            confirm(&sure, "deleting a profile")?;
+            context.client.delete_profile(profile.as_str(), ANY).await?;
+            context.tell(&())
         }
     }
 }

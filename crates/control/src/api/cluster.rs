@@ -26,7 +26,7 @@ pub fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(list_join_tokens, create_join_token))
         .routes(routes!(get_join_token, delete_join_token))
         .routes(routes!(list_profiles))
-        .routes(routes!(get_profile, put_profile))
+        .routes(routes!(get_profile, put_profile, delete_profile))
         .routes(routes!(list_images))
         .routes(routes!(list_apps))
         .routes(routes!(get_capacity))
@@ -284,8 +284,8 @@ async fn get_capacity(_: ProviderReader, State(control): State<Control>) -> Answ
     capacity::capacity(&control).await.map(Reply::ok)
 }
 
-/// Puts a profile in, or renews it: a JSON of its definition with its templates. Servers have it
-/// from their next start.
+/// Puts a profile in, or renews it: a JSON of its definition with its templates. Servers that run
+/// get it within seconds.
 #[utoipa::path(
     put,
     path = "/v1/profiles/{name}",
@@ -303,4 +303,23 @@ async fn put_profile(
 ) -> Answer<Profile> {
     let profile = catalogue::update_profile(&control, &caller, &name, expected, wish).await?;
     Ok(Reply::at(profile.version, profile))
+}
+
+/// Removes a profile that no server has.
+#[utoipa::path(
+    delete,
+    path = "/v1/profiles/{name}",
+    tag = "catalogue",
+    params(("name" = String, Path, description = "The profile.")),
+    responses((status = 204, description = "It is gone."))
+)]
+async fn delete_profile(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(name): PathId<Slug>,
+    IfMatch(expected): IfMatch,
+) -> Result<Gone> {
+    catalogue::delete_profile(&control, &caller, &name, expected)
+        .await
+        .map(|()| Gone)
 }

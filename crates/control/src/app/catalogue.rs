@@ -10,7 +10,9 @@ use undine_api::node::ImageManifest;
 use undine_api::public::{App, Image, List, Profile};
 use undine_manifest::load::{self, Files};
 use undine_model::{Bytes, Slug};
-use undine_store::{Db, ImageFilter, ProfileFilter, ServerFilter, Store};
+use undine_store::{
+    Db, ImageFilter, ProfileFilter, ServerFilter, SiteFilter, Store, StoreError, Tx,
+};
 
 use super::caller::{Caller, Expected};
 use super::paging::{PageWish, list};
@@ -88,7 +90,16 @@ pub async fn update_profile(
     if let Some(kept) = tx.profiles().find_by(&filter).await? {
         expected.check("profile", kept.version)?;
     }
-    put_profile(&tx, &wish).await?;
+    let servers = servers_of(&tx, name).await?;
+    for server in &servers {
+        keeps_runtimes(&tx, server, &wish).await?;
+    }
+    if put_profile(&tx, &wish).await? {
+        // No things at all: each server is sent everything, the profile with it.
+        for server in &servers {
+            tx.manifests().changed(server.id, &[]).await?;
+        }
+    }
     caller
         .did(
             &tx,
@@ -100,6 +111,88 @@ pub async fn update_profile(
         .await?;
     tx.commit().await?;
     profile(control, name).await
+}
+
+/// Removes a profile that no server has.
+pub async fn delete_profile(
+    control: &Control,
+    caller: &Caller,
+    name: &Slug,
+    expected: Expected,
+) -> Result<()> {
+    let tx = control.store.begin().await?;
+    let kept = hold_profile(&tx, name)
+        .await?
+        .ok_or_else(|| Refusal::not_found("profile", name.as_str()))?;
+    expected.check("profile", kept.version)?;
+    let servers = servers_of(&tx, name).await?;
+    if let Some(one) = servers.first() {
+        let detail = format!(
+            "{} servers have the profile {name}, {} among them.",
+            servers.len(),
+            one.name
+        );
+        return Err(Refusal::conflict("in-use", "The profile is in use", detail)
+            .remedy("Delete these servers first."));
+    }
+    tx.profiles().delete(kept.id, Some(kept.version)).await?;
+    caller
+        .did(
+            &tx,
+            "profile.delete",
+            format!("profile/{name}"),
+            None,
+            json!({}),
+        )
+        .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// A profile, held until the transaction ends: it is not removed while a server is made from it.
+pub async fn hold_profile(tx: &Tx, name: &Slug) -> Result<Option<undine_store::Profile>> {
+    let filter = ProfileFilter {
+        name: Some(name.clone()),
+    };
+    let Some(found) = tx.profiles().find_by(&filter).await? else {
+        return Ok(None);
+    };
+    match tx.profiles().lock(found.id).await {
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        held => Ok(Some(held?)),
+    }
+}
+
+async fn servers_of(tx: &Tx, profile: &Slug) -> Result<Vec<undine_store::Server>> {
+    let filter = ServerFilter {
+        profile: Some(profile.clone()),
+        ..ServerFilter::default()
+    };
+    Ok(tx.servers().all(&filter).await?)
+}
+
+/// Sites go on running as they do: a runtime in use cannot be taken out of a profile.
+async fn keeps_runtimes(
+    tx: &Tx,
+    server: &undine_store::Server,
+    wish: &undine_manifest::Profile,
+) -> Result<()> {
+    let filter = SiteFilter {
+        server: Some(server.id),
+        ..SiteFilter::default()
+    };
+    let sites = tx.sites().all(&filter).await?;
+    let Some(stranded) = sites
+        .iter()
+        .find(|site| !wish.runtimes.contains_key(&site.runtime))
+    else {
+        return Ok(());
+    };
+    let detail = format!(
+        "{} on {} runs `{}`, which the profile would no longer have.",
+        stranded.domain, server.name, stranded.runtime
+    );
+    Err(Refusal::invalid("runtimes", detail).remedy("Keep the runtime, or move such sites first."))
 }
 
 /// One page of the images.
@@ -169,10 +262,11 @@ pub async fn import_profiles(store: &Store, folder: &Path) -> anyhow::Result<Vec
     Ok(names)
 }
 
+/// Says whether it is another one than before.
 async fn put_profile(
     store: &impl Db,
     profile: &undine_manifest::Profile,
-) -> undine_store::Result<()> {
+) -> undine_store::Result<bool> {
     let definition = json!(profile);
     let hash = sha256(definition.to_string());
     let now = now_ms();
@@ -180,7 +274,7 @@ async fn put_profile(
         name: Some(profile.name.clone()),
     };
     match store.profiles().find_by(&filter).await? {
-        Some(kept) if kept.hash == hash => {}
+        Some(kept) if kept.hash == hash => return Ok(false),
         Some(mut kept) => {
             kept.hash = hash;
             kept.definition = definition;
@@ -199,7 +293,7 @@ async fn put_profile(
             store.profiles().insert(&record).await?;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Takes in every application of a folder; tells their names.

@@ -134,6 +134,13 @@ pub async fn create(
         .field("name")
         .remedy("Choose another one."));
     }
+    // Held from here on: it cannot go while a server is made from it.
+    if super::catalogue::hold_profile(&tx, &server.profile)
+        .await?
+        .is_none()
+    {
+        return Err(no_profile(&server.profile));
+    }
     let placed = place(control, &tx, &server, node.as_ref()).await?;
     server.node = Some(placed.owner.node);
     server.reason = placed.owner.reason;
@@ -184,11 +191,13 @@ async fn profile(control: &Control, name: &Slug) -> Result<Profile> {
         .profiles()
         .find_by(&filter)
         .await?
-        .ok_or_else(|| {
-            Refusal::invalid("profile", format!("There is no profile `{name}`."))
-                .remedy("List the profiles, or import one with `undine-control import`.")
-        })?;
+        .ok_or_else(|| no_profile(name))?;
     serde_json::from_value(kept.definition).map_err(|error| Refusal::internal(&error))
+}
+
+fn no_profile(name: &Slug) -> Refusal {
+    Refusal::invalid("profile", format!("There is no profile `{name}`."))
+        .remedy("List the profiles, or import one with `undine-control import`.")
 }
 
 /// The newest image of the name that the profile asks for.

@@ -458,3 +458,79 @@ async fn a_restored_store_blocks_servers_whose_disks_are_ahead_of_it() {
     }
     panic!("the server was not blocked");
 }
+
+/// A profile of this checkout as `undine profile put` sends it.
+fn profile_of_checkout(name: &str) -> serde_json::Value {
+    let mut files = std::collections::BTreeMap::new();
+    for folder in [name, "common"] {
+        let path = crate::world::checkout().join("profiles").join(folder);
+        for entry in std::fs::read_dir(path).unwrap() {
+            let entry = entry.unwrap();
+            let file = format!("{folder}/{}", entry.file_name().to_string_lossy());
+            files.insert(file, std::fs::read_to_string(entry.path()).unwrap());
+        }
+    }
+    json!(undine_manifest::load::profile(name, &files).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_profile_reaches_servers_that_run_and_one_in_use_stays() {
+    let world = World::new().await;
+    let node = world.node("node-1", Bytes::gib(8)).await;
+    let server = world.server("web-1", "static").await;
+    let (account, _) = world.account("shop").await;
+    world
+        .site("one.localhost", &account, "web-1", "static")
+        .await;
+    let any = [("if-match", "*")];
+    let provider = world.provider.clone();
+    let change = async |method, name: &str, body| {
+        let path = format!("/v1/profiles/{name}");
+        world.send(0, &provider, method, &path, body, &any).await
+    };
+    let wholes = || node.state().servers.values().next().unwrap().guest.wholes;
+    let before = wholes();
+    let mut profile = profile_of_checkout("static");
+    profile["files"]["/run/undine/notice"] = json!("changed");
+    change("PUT", "static", Some(profile.clone()))
+        .await
+        .expect(200);
+    let path = format!("/v1/servers/{server}");
+    for _ in 0..300 {
+        if wholes() > before {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(wholes(), before + 1, "the server was sent everything once");
+    assert_eq!(world.get(&path).await.text("/state"), "running");
+    // The same again is no change.
+    change("PUT", "static", Some(profile.clone()))
+        .await
+        .expect(200);
+
+    let runtimes = profile["runtimes"].as_object_mut().unwrap();
+    let kept = runtimes.remove("static").unwrap();
+    runtimes.insert("other".to_owned(), kept);
+    let refused = change("PUT", "static", Some(profile)).await.expect(422);
+    assert_eq!(refused.text("/field"), "runtimes");
+    assert!(
+        refused.text("/detail").contains("one.localhost"),
+        "{refused:?}"
+    );
+
+    let used = change("DELETE", "static", None).await.expect(409);
+    assert!(used.text("/detail").contains("web-1"), "{used:?}");
+    change("DELETE", "web-php", None).await.expect(204);
+    change("DELETE", "web-php", None).await.expect(404);
+    let wish = json!({"name": "web-2", "profile": "web-php"});
+    assert_eq!(
+        world
+            .post("/v1/servers", wish)
+            .await
+            .expect(422)
+            .text("/field"),
+        "profile"
+    );
+    assert_eq!(wholes(), before + 1);
+}

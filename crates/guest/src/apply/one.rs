@@ -41,7 +41,9 @@ pub(super) fn one_site(
     let rendered = renderer.site(spec, "").doing("render the site")?;
     let kept = change.kept(spec);
     let old = change.old_site(spec.id);
-    if !kept {
+    // A site that is as it was may still run otherwise under a new profile.
+    let moved = change.profile_changed();
+    if !kept || moved {
         if let Some(old) = old {
             let gone = |name: &&_| !spec.names().any(|new| new == *name);
             for name in old.names().filter(gone) {
@@ -71,7 +73,7 @@ pub(super) fn one_site(
     if !rendered.worker.is_empty() && (changed || spec.suspended) {
         gathered.stop.push(rendered.worker.clone());
     }
-    if !rendered.unit.is_empty() && (change.fresh || !kept) {
+    if !rendered.unit.is_empty() && (change.fresh || !kept || moved) {
         gathered.start.push((spec.id, rendered.unit));
     }
     let had = old
