@@ -20,6 +20,9 @@ use crate::web::{self, Vhost};
 use crate::{caps, database, files, site, units, users};
 use one::{leave, one_site};
 
+/// From so many units on they are started in one job.
+const MANY: usize = 8;
+
 /// Where and for whom to apply.
 pub struct Place<'a> {
     /// The server's folders.
@@ -219,10 +222,23 @@ fn start_units(gathered: &mut Gathered) {
         .iter()
         .map(|(_, unit)| unit.as_str())
         .collect();
-    if names.is_empty() || units::start(&names).is_ok() {
+    if names.is_empty() {
         return;
     }
-    for (site, unit) in &gathered.start {
+    let down: BTreeSet<String> = if names.len() < MANY {
+        match units::start(&names) {
+            Ok(()) => return,
+            Err(_) => names.iter().map(ToString::to_string).collect(),
+        }
+    } else {
+        units::start_many(&names).into_iter().collect()
+    };
+    // One after the other tells whose mistake it is.
+    for (site, unit) in gathered
+        .start
+        .iter()
+        .filter(|(_, unit)| down.contains(unit))
+    {
         if let Err(error) = units::start(&[unit]) {
             gathered.failed.insert(*site, error.message);
         }

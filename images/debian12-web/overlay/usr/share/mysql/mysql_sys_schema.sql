@@ -1,0 +1,1 @@
+-- Left out: views over the performance schema, which is off.
