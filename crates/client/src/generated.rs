@@ -1193,6 +1193,19 @@ impl Client {
         }
     }
 
+    /// Removes a profile that no server has.
+    ///
+    /// `DELETE /v1/profiles/{name}`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn delete_profile(&self, name: &str, if_match: &str) -> Result<(), ClientError> {
+        let request = self
+            .request(Method::DELETE, &["v1", "profiles", name], &[])
+            .header("if-match", if_match);
+        self.done(request).await
+    }
+
     /// Shows a profile.
     ///
     /// `GET /v1/profiles/{name}`
@@ -1204,7 +1217,7 @@ impl Client {
         self.answer(request).await
     }
 
-    /// Puts a profile in, or renews it: a JSON of its definition with its templates. Servers have it from their next start.
+    /// Puts a profile in, or renews it: a JSON of its definition with its templates. Servers that run get it within seconds.
     ///
     /// `PUT /v1/profiles/{name}`
     ///

@@ -4,6 +4,7 @@
 
 mod api;
 mod cluster;
+mod elsewhere;
 mod flags;
 mod ground;
 mod image;

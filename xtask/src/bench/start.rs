@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::api::{Api, text};
 use super::cluster::Cluster;
+use super::elsewhere::{self, Elsewhere};
 use super::flags::Flags;
 use super::ground::{self, APP_ACCOUNT, BOOT};
 use super::report::{self, seconds, table};
@@ -27,13 +28,15 @@ const KINDS: [(&str, &str, Option<&str>); 3] = [
 ];
 
 /// One start.
-struct Start {
+pub(super) struct Start {
     /// By the caller's clock.
-    whole_s: f64,
+    pub(super) whole_s: f64,
     /// By the node's clock, each step's end.
     steps_s: BTreeMap<String, f64>,
-    from_template: bool,
-    fallback: String,
+    /// Not by cold boot.
+    pub(super) from_template: bool,
+    /// Why it was by cold boot all the same.
+    pub(super) fallback: String,
 }
 
 /// The starts of one kind of server.
@@ -53,9 +56,9 @@ pub fn run(arguments: &[String]) -> Result<()> {
     if let Some(name) = only
         .into_iter()
         .flat_map(|names| names.split(','))
-        .find(|name| !KINDS.iter().any(|(kind, ..)| kind == name))
+        .find(|name| *name != "elsewhere" && !KINDS.iter().any(|(kind, ..)| kind == name))
     {
-        bail!("--only takes static, web-php, wordpress, not `{name}`");
+        bail!("--only takes static, web-php, wordpress, elsewhere, not `{name}`");
     }
     let cluster = Cluster::open()?;
     ground::sweep(cluster.api())?;
@@ -64,8 +67,12 @@ pub fn run(arguments: &[String]) -> Result<()> {
         if only.is_none_or(|names| names.split(',').any(|name| name == kind)) {
             measured.push(measure(&cluster, kind, profile, app, (runs, cold))?);
             // What is known so far is kept, whatever comes of the rest.
-            tell(&cluster, &measured)?;
+            tell(&cluster, &measured, None)?;
         }
+    }
+    if only.is_none_or(|names| names.split(',').any(|name| name == "elsewhere")) {
+        let elsewhere = elsewhere::measure(&cluster, runs)?;
+        tell(&cluster, &measured, elsewhere.as_ref())?;
     }
     ground::sweep(cluster.api())
 }
@@ -104,7 +111,7 @@ fn measure(
     Ok(measured)
 }
 
-fn say(kind: &str, how: &str, index: usize, start: Option<&Start>) {
+pub(super) fn say(kind: &str, how: &str, index: usize, start: Option<&Start>) {
     if let Some(start) = start {
         let steps: Vec<String> = in_order(&start.steps_s)
             .iter()
@@ -146,7 +153,7 @@ fn install(cluster: &Cluster, app: &str, server: &str) -> Result<()> {
 }
 
 /// Stops the server, then measures its start.
-fn start(api: &Api, kind: &str, id: &str) -> Result<Start> {
+pub(super) fn start(api: &Api, kind: &str, id: &str) -> Result<Start> {
     let path = format!("/v1/servers/{id}");
     api.act(&format!("{path}/stop"), BOOT)?;
     std::thread::sleep(Duration::from_secs(1));
@@ -200,7 +207,7 @@ fn fallbacks(measured: &Measured) -> usize {
     measured.template.iter().filter(fell).count()
 }
 
-fn tell(cluster: &Cluster, measured: &[Measured]) -> Result<()> {
+fn tell(cluster: &Cluster, measured: &[Measured], elsewhere: Option<&Elsewhere>) -> Result<()> {
     let mut rows = Vec::new();
     let mut by_profile = serde_json::Map::new();
     for one in measured {
@@ -246,7 +253,22 @@ fn tell(cluster: &Cluster, measured: &[Measured]) -> Result<()> {
         .unwrap_or_default();
     let result = json!({
         "template_s": first["template_s"], "cold_s": first["cold_s"], "by_profile": by_profile,
+        "restored_elsewhere_s": elsewhere.map(|it| it.starts.rounded()),
+        "elsewhere": elsewhere.map(|it| json!({
+            "taken_on": it.taken_on, "restored_on": it.restored_on,
+            "copied_after_s": thousandths(it.copied_after_s),
+        })),
     });
+    if let Some(it) = elsewhere {
+        println!(
+            "\n  taken on {}, copied to {} after {:.1} s, started there: p50 {} max {}",
+            it.taken_on,
+            it.restored_on,
+            it.copied_after_s,
+            seconds(it.starts.p50),
+            seconds(it.starts.max)
+        );
+    }
     report::write("start", &cluster.machine, &result)
 }
 
