@@ -6,7 +6,9 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::Mutex;
 use undine_api::Problem;
 use undine_api::internal::NodeReport;
-use undine_api::node::{Inventory, NodeStatus, ServerStatus, StartSpec};
+use undine_api::node::{
+    Inventory, NodeStatus, ReplicaSpec, ReplicaStatus, ServerStatus, StartSpec,
+};
 use undine_model::ServerId;
 
 use crate::inventory;
@@ -97,20 +99,40 @@ impl Agent {
         Ok(())
     }
 
+    /// Creates or opens a replica, or tells how it stands.
+    ///
+    /// # Errors
+    /// The epoch is over, the disk says no, or a resync would take a running server's own disk.
+    pub async fn put_replica(
+        &self,
+        server: ServerId,
+        spec: &ReplicaSpec,
+    ) -> Result<ReplicaStatus, Problem> {
+        if spec.resync {
+            self.runs_not(server)?;
+        }
+        self.ground.replicas.put(server, spec).await
+    }
+
+    fn runs_not(&self, server: ServerId) -> Result<(), Problem> {
+        match self.server(server) {
+            Ok(handle) if phase::has_vm(handle.status().phase) => {
+                let detail = format!("it is {}", server::words(handle.status().phase));
+                Err(
+                    Problem::new(409, "server-runs", "The server runs here", detail)
+                        .remedy("stop it first"),
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Removes a replica; with the last trace of its server, the server is forgotten too.
     ///
     /// # Errors
     /// The server runs here, or the epoch is over.
     pub async fn remove_replica(&self, server: ServerId, epoch: u64) -> Result<(), Problem> {
-        if let Ok(handle) = self.server(server)
-            && phase::has_vm(handle.status().phase)
-        {
-            let detail = format!("it is {}", server::words(handle.status().phase));
-            return Err(
-                Problem::new(409, "server-runs", "The server runs here", detail)
-                    .remedy("stop it first"),
-            );
-        }
+        self.runs_not(server)?;
         self.ground.replicas.delete(server, epoch).await?;
         self.forget(server, epoch).await
     }

@@ -234,3 +234,47 @@ async fn another_node_takes_over_and_the_old_owner_is_cut_off() {
     assert!(back.address.is_some() && back.key.is_some());
     assert_ne!(back.key, pair.first_key);
 }
+
+#[tokio::test]
+async fn a_full_disk_counts_as_losing_that_replica_and_no_other() {
+    let Some(mut pair) = Pair::start_with(true, Some(6)).await else {
+        return;
+    };
+    assert_eq!(pair.agent.ask("write one").await, "written");
+    pair.agent.say("fill").await;
+    pair.until_state(RunState::IoError).await;
+    pair.until_slot(1, SlotState::Failed).await;
+    let error = pair.slot(1).error.unwrap();
+    assert!(error.contains("No space left"), "{error}");
+    assert_eq!(pair.slot(0).state, SlotState::Live);
+    pair.slots(6, &[own_id()]).await.unwrap();
+    assert_eq!(pair.agent.hear().await, "filled");
+    assert_eq!(pair.agent.ask("read").await, "one");
+}
+
+#[tokio::test]
+async fn the_bitmap_forgets_what_all_replicas_have_flushed_and_nothing_while_one_is_away() {
+    let Some(mut pair) = Pair::start(true).await else {
+        return;
+    };
+    pair.fill().await;
+    assert!(pair.recorded().await >= 12 << 20);
+    pair.rotate_every(Duration::from_millis(300));
+    let until = Instant::now() + Duration::from_secs(20);
+    while pair.recorded().await > 0 {
+        assert!(Instant::now() < until, "nothing was forgotten");
+        sleep(Duration::from_millis(100)).await;
+    }
+    pair.storm().await;
+    pair.lose_other().await;
+    pair.fill().await;
+    sleep(Duration::from_secs(1)).await;
+    assert!(pair.recorded().await >= 12 << 20);
+    let target = pair.resync_other().await;
+    let joined = pair.joined(&target, JoinMethod::Bitmap, 0).await;
+    assert_eq!(joined.state, JoinState::Joined, "{joined:?}");
+    assert!(joined.copied.0 < 40 << 20, "{joined:?}");
+    sleep(Duration::from_secs(1)).await;
+    pair.is_writing().await;
+    assert!(pair.are_equal().await);
+}

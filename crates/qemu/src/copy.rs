@@ -9,7 +9,6 @@
 //! What is read while the server writes may be old or new; whatever was written since the freeze
 //! comes again in the next pass. The server's own writes never wait for the target.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,6 +21,8 @@ use crate::storage::{Base, SourceName, StorageDaemon, StorageError};
 
 /// How long the target may take for one request.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How long it may take to flush all that a pass wrote.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(300);
 /// Reads as zeros.
 const ZERO: u32 = 2;
 /// Written.
@@ -128,8 +129,15 @@ impl Copy {
         })
     }
 
-    /// Copies what there is to copy now; tells how many bytes that were.
+    /// Copies what there is to copy now, and has it flushed, so that the last flush has little to
+    /// do; tells how many bytes that were.
     pub async fn pass(&mut self) -> Result<u64, StorageError> {
+        let copied = self.copy_now().await?;
+        self.target.flush_within(FLUSH_DEADLINE).await?;
+        Ok(copied)
+    }
+
+    async fn copy_now(&mut self) -> Result<u64, StorageError> {
         let limit = self.limit;
         if self.begun {
             return self.next(limit).await;
@@ -251,35 +259,6 @@ fn pieces(extent: Extent, largest: u32) -> impl Iterator<Item = (u64, u32)> {
         at += u64::from(length);
         Some(piece)
     })
-}
-
-/// Compares two exports block by block; the offsets where they differ, at most `most` of them.
-/// Both must hold still meanwhile.
-pub async fn differences(
-    one: &mut Client,
-    other: &mut Client,
-    most: usize,
-) -> io::Result<Vec<u64>> {
-    let whole = Extent {
-        offset: 0,
-        length: one.size().min(other.size()),
-        flags: 0,
-    };
-    let mut found = Vec::new();
-    let (mut left, mut right) = (vec![0; PIECE_BYTES as usize], vec![0; PIECE_BYTES as usize]);
-    for (offset, length) in pieces(whole, PIECE_BYTES) {
-        let (left, right) = (&mut left[..length as usize], &mut right[..length as usize]);
-        let (read, also) = tokio::join!(one.read(offset, left), other.read(offset, right));
-        read?;
-        also?;
-        if left != right {
-            found.push(offset);
-            if found.len() >= most {
-                break;
-            }
-        }
-    }
-    Ok(found)
 }
 
 #[cfg(test)]

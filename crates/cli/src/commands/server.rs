@@ -45,6 +45,8 @@ pub async fn run(context: &Context, command: Server) -> Result<()> {
                 disk,
                 template: no_template.then_some(false),
                 smtp: None,
+                replicas: None,
+                importance: None,
             };
             let answer = context.client.create_server(&new_key(), &wish).await?;
             context.follow(answer, &waiting).await

@@ -41,9 +41,8 @@ pub async fn replica(
     Server(server): Server,
     Body(spec): Body<ReplicaSpec>,
 ) -> Answer<ReplicaStatus> {
-    let replicas = agent.ground().replicas.clone();
     // In a task of its own: a caller that goes away leaves nothing half done.
-    let put = tokio::spawn(async move { replicas.put(server, &spec).await });
+    let put = tokio::spawn(async move { agent.put_replica(server, &spec).await });
     Ok(Json(put.await.map_err(|error| {
         crate::problems::internal(error.to_string())
     })??))

@@ -61,10 +61,34 @@ pub fn signal(pid: u32, signal: Signal) {
 }
 
 /// A node's folders; every process of its is killed at the end, however that comes.
-struct Folders(TempDir);
+struct Folders(TempDir, bool);
+
+impl Folders {
+    /// Gives the replicas a small file system of their own.
+    fn shrink(&mut self, room_mib: u32) -> bool {
+        let folder = self.0.path().join("replicas");
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={room_mib}m,mode=755")]);
+        self.1 = mount
+            .args(["tmpfs"])
+            .arg(folder)
+            .status()
+            .is_ok_and(|status| status.success());
+        self.1
+    }
+}
 
 impl Drop for Folders {
     fn drop(&mut self) {
+        if self.1 {
+            // Lazily: a daemon that is being killed may still have its file open.
+            let mut unmount = Command::new("umount");
+            let _ = unmount
+                .arg("-l")
+                .arg(self.0.path().join("replicas"))
+                .status();
+        }
         for kind in ["vm", "disk", "join"] {
             let folders = std::fs::read_dir(self.0.path().join("r").join(kind));
             for folder in folders.into_iter().flatten().flatten() {
@@ -163,6 +187,7 @@ pub struct Pair {
     server: ServerId,
     tls: bool,
     keeper: Option<Keeper>,
+    rotate_every: Duration,
     slots: watch::Receiver<Vec<SlotStatus>>,
     told: watch::Sender<Vec<SlotStatus>>,
     _folders: [Folders; 2],
@@ -171,13 +196,24 @@ pub struct Pair {
 impl Pair {
     /// None where no guest can be made, or its processes cannot run as their own users.
     pub async fn start(tls: bool) -> Option<Self> {
+        Self::start_with(tls, None).await
+    }
+
+    /// The same; the other node's disk has room for so many MiB only.
+    pub async fn start_with(tls: bool, room_mib: Option<u32>) -> Option<Self> {
         let boot = guest::boot()?;
         if !rustix::process::geteuid().is_root() {
             println!("skipped: only root can start processes as other users");
             return None;
         }
         undine_link::install_crypto();
-        let folders = [(); 2].map(|()| Folders(tempfile::tempdir().unwrap()));
+        let mut folders = [(); 2].map(|()| Folders(tempfile::tempdir().unwrap(), false));
+        if let Some(room_mib) = room_mib
+            && !folders[1].shrink(room_mib)
+        {
+            println!("skipped: nothing can be mounted here");
+            return None;
+        }
         let free = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
@@ -251,6 +287,7 @@ impl Pair {
             server,
             tls,
             keeper: None,
+            rotate_every: Duration::from_secs(300),
             slots,
             told,
             _folders: folders,
@@ -266,6 +303,7 @@ impl Pair {
             vm: self.vm.clone(),
             record,
             told: self.told.clone(),
+            rotate_every: self.rotate_every,
             adopted,
         }));
     }
@@ -275,6 +313,19 @@ impl Pair {
         self.keeper = None;
         let left = Shared::left(&self.own, self.server).unwrap();
         self.keep(left, true);
+    }
+
+    /// The bitmap forgets this often from now on.
+    pub fn rotate_every(&mut self, every: Duration) {
+        self.rotate_every = every;
+        self.restart_agent();
+    }
+
+    /// What a join by the bitmap would copy now.
+    pub async fn recorded(&self) -> u64 {
+        let base = Shared::left(&self.own, self.server).unwrap().base;
+        let daemon = self.own.replicas.daemon(self.server, &base).await.unwrap();
+        daemon.recorded_bytes().await.unwrap()
     }
 
     /// As if the agent had died between its stop and its `cont`.

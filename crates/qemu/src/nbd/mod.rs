@@ -132,6 +132,14 @@ impl Client {
         self.order(Command::Flush, 0, 0, &[]).await
     }
 
+    /// The same with time of its own: much may have been written before.
+    pub async fn flush_within(&mut self, deadline: Duration) -> io::Result<()> {
+        let usual = std::mem::replace(&mut self.deadline, deadline);
+        let flushed = self.flush().await;
+        self.deadline = usual;
+        flushed
+    }
+
     /// The context's extents over the whole disk, in order; neighbours of one status are one.
     pub async fn extents(&mut self) -> io::Result<Vec<Extent>> {
         let mut extents: Vec<Extent> = Vec::new();

@@ -143,11 +143,11 @@ fn walk(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// A cpio archive in the form that kernels unpack.
-struct Archive(Vec<u8>);
+/// A cpio archive in the form that kernels unpack; several behind one another are one.
+pub struct Archive(pub Vec<u8>);
 
 impl Archive {
-    fn entry(&mut self, name: &str, mode: u32, content: &[u8]) {
+    pub fn entry(&mut self, name: &str, mode: u32, content: &[u8]) {
         let number = u32::try_from(self.0.len()).unwrap() + 1;
         let size = u32::try_from(content.len()).unwrap();
         let name_size = u32::try_from(name.len()).unwrap() + 1;

@@ -78,35 +78,10 @@ impl Pair {
         self.other.open(1, incarnation).await;
     }
 
-    async fn relay(&self, replica: &NbdChild) -> Relay {
-        let run_dir = RunDir::new(self.host.dir.path().join("relay"));
-        let program = self.host.program("qemu-storage-daemon", 64_101);
-        Relay::start(&program, &run_dir, replica).await.unwrap()
-    }
-
     /// Brings the other replica back; tells how many bytes were copied, and the pause.
     async fn join(&mut self, base: Base) -> (u64, Duration) {
         let child = self.other.child().await;
-        let relay = self.relay(&child).await;
-        let progress = Arc::new(Progress::default());
-        let mut copy = Copy::begin(&self.own.daemon, &relay, base, 0, progress.clone())
-            .await
-            .unwrap();
-        copy.pass().await.unwrap();
-        while copy.left().await.unwrap() > 1 << 20 {
-            copy.pass().await.unwrap();
-        }
-        self.vm.prepare_in(1, &child).await.unwrap();
-        let begin = Instant::now();
-        self.vm.stop().await.unwrap();
-        copy.last().await.unwrap();
-        self.vm.swap_in(1).await.unwrap();
-        self.vm.cont().await.unwrap();
-        let pause = begin.elapsed();
-        relay.end().await.unwrap();
-        self.own.daemon.end_passes().await.unwrap();
-        assert_eq!(progress.copied(), progress.total());
-        (progress.copied(), pause)
+        join(&self.host, &self.vm, &self.own, &child, 1, base).await
     }
 
     /// Ends the writer and everything else, and compares the two images.
@@ -125,6 +100,108 @@ impl Pair {
         println!("{}", String::from_utf8_lossy(&output.stdout));
         output.status.success()
     }
+}
+
+/// Copies to a replica under the writing guest and lets it into a slot.
+async fn join(
+    host: &Host,
+    vm: &Vm,
+    own: &Replica,
+    child: &NbdChild,
+    slot: usize,
+    base: Base,
+) -> (u64, Duration) {
+    let run_dir = RunDir::new(host.dir.path().join("relay"));
+    let program = host.program("qemu-storage-daemon", 64_101);
+    let relay = Relay::start(&program, &run_dir, child).await.unwrap();
+    let progress = Arc::new(Progress::default());
+    let mut copy = Copy::begin(&own.daemon, &relay, base, 0, progress.clone())
+        .await
+        .unwrap();
+    copy.pass().await.unwrap();
+    while copy.left().await.unwrap() > 1 << 20 {
+        copy.pass().await.unwrap();
+    }
+    vm.prepare_in(slot, child).await.unwrap();
+    let begin = Instant::now();
+    vm.stop().await.unwrap();
+    copy.last().await.unwrap();
+    vm.swap_in(slot).await.unwrap();
+    vm.cont().await.unwrap();
+    let pause = begin.elapsed();
+    relay.end().await.unwrap();
+    own.daemon.end_passes().await.unwrap();
+    assert_eq!(progress.copied(), progress.total());
+    (progress.copied(), pause)
+}
+
+#[tokio::test]
+async fn a_server_that_somebody_lets_run_during_the_last_pass_is_found_out() {
+    let Some(mut pair) = pair(None).await else {
+        return;
+    };
+    let third = pair.host.remote("third", other_node(), None).await;
+    let run_dir = RunDir::new(pair.host.dir.path().join("relay"));
+    let program = pair.host.program("qemu-storage-daemon", 64_101);
+    let child = third.child().await;
+    let relay = Relay::start(&program, &run_dir, &child).await.unwrap();
+    let progress = Arc::new(Progress::default());
+    let mut copy = Copy::begin(&pair.own.daemon, &relay, Base::Everything, 0, progress)
+        .await
+        .unwrap();
+    copy.pass().await.unwrap();
+    pair.vm.stop().await.unwrap();
+    copy.last().await.unwrap();
+    assert_eq!(copy.left().await.unwrap(), 0);
+    pair.vm.cont().await.unwrap();
+    assert_eq!(pair.agent.ask("write one").await, "written");
+    assert!(copy.left().await.unwrap() > 0);
+    relay.end().await.unwrap();
+}
+
+#[tokio::test]
+async fn three_slots_fill_up_lose_two_replicas_at_once_and_go_on_with_one() {
+    use SlotContent::{Placeholder, Replica};
+    let Some(host) = Host::new() else { return };
+    let own = host.replica("own").await;
+    let secret = key("c");
+    let one = host.remote("one", other_node(), Some(&secret)).await;
+    let two = host.remote("two", other_node(), None).await;
+    let vm = Vm::spawn(&host.qemu(), &host.config("vm"), Begin::Boot)
+        .await
+        .unwrap();
+    let mut agent = ready(&vm).await;
+    let disk = DataDisk {
+        replicas: vec![own.child().await, one.child().await],
+        slots: 3,
+    };
+    vm.attach_data(&disk).await.unwrap();
+    agent.ask_until("disks", "undine-data").await;
+    assert_eq!(vm.slots().await.unwrap(), [Replica, Replica, Placeholder]);
+    assert_eq!(agent.ask("write early").await, "written");
+    let child = two.child().await;
+    join(&host, &vm, &own, &child, 2, Base::Everything).await;
+    assert_eq!(vm.slots().await.unwrap(), [Replica; 3]);
+    assert_eq!(agent.ask("write late").await, "written");
+    one.daemon.kill().await.unwrap();
+    two.daemon.kill().await.unwrap();
+    agent.say("write last").await;
+    let until = Instant::now() + Duration::from_secs(20);
+    while vm.state().await.unwrap() != RunState::IoError {
+        assert!(Instant::now() < until);
+        sleep(Duration::from_millis(10)).await;
+    }
+    // One of them out is not enough.
+    vm.swap_out(1).await.unwrap();
+    vm.cont().await.unwrap();
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(vm.state().await.unwrap(), RunState::IoError);
+    vm.swap_out(2).await.unwrap();
+    vm.cont().await.unwrap();
+    assert_eq!(agent.hear().await, "written");
+    assert_eq!(agent.ask("read").await, "last");
+    let slots = vm.slots().await.unwrap();
+    assert_eq!(slots, [Replica, Placeholder, Placeholder]);
 }
 
 #[tokio::test]

@@ -29,6 +29,7 @@ impl Actor {
             vm,
             record,
             told: self.slots.clone(),
+            rotate_every: disk::ROTATE_EVERY,
             adopted,
         }));
     }

@@ -163,7 +163,13 @@ impl Join {
             self.vm.stop().await.map_err(|error| chain(&error))?;
             copy.last().await.map_err(|error| chain(&error))?;
             let swapped = self.vm.swap_in(self.slot).await;
-            swapped.map_err(|error| chain(&error))
+            swapped.map_err(|error| chain(&error))?;
+            // Somebody else, such as the guard, may have let it run meanwhile.
+            match copy.left().await {
+                Ok(0) => Ok(()),
+                Ok(_) => Err("the server was let run during the last pass".to_owned()),
+                Err(error) => Err(chain(&error)),
+            }
         };
         match timeout(HOLD, work).await {
             Ok(result) => result,

@@ -26,8 +26,8 @@ use crate::server::Ground;
 mod alone;
 mod joins;
 
-/// How often the bitmap forgets what every replica has flushed.
-const ROTATE_EVERY: Duration = Duration::from_secs(300);
+/// How often the bitmap forgets what every replica has flushed, in earnest.
+pub const ROTATE_EVERY: Duration = Duration::from_secs(300);
 const QUEUE: usize = 32;
 
 /// A disk's task; it ends with this handle.
@@ -69,6 +69,8 @@ pub struct Start {
     pub record: DiskRecord,
     /// Where the slots are told.
     pub told: watch::Sender<Vec<SlotStatus>>,
+    /// How often the bitmap forgets what every replica has flushed.
+    pub rotate_every: Duration,
     /// An earlier agent kept it before: what that one left half done is cleared away.
     pub adopted: bool,
 }
@@ -78,7 +80,7 @@ pub fn keep(start: Start) -> Keeper {
     let (wishes, inbox) = mpsc::channel(QUEUE);
     let (words, heard) = mpsc::channel(QUEUE);
     let events = start.vm.events();
-    let adopted = start.adopted;
+    let (rotate_every, adopted) = (start.rotate_every, start.adopted);
     let shared = Shared::new(start.ground.clone(), start.server, start.record, start.told);
     let disk = Disk {
         ground: start.ground,
@@ -90,7 +92,7 @@ pub fn keep(start: Start) -> Keeper {
         job: None,
         joins: BTreeMap::new(),
     };
-    let task = tokio::spawn(disk.run(inbox, heard, events, adopted));
+    let task = tokio::spawn(disk.run(inbox, heard, events, rotate_every, adopted));
     Keeper { wishes, task }
 }
 
@@ -139,12 +141,13 @@ impl Disk {
         mut inbox: mpsc::Receiver<Wish>,
         mut heard: mpsc::Receiver<Word>,
         mut events: broadcast::Receiver<qmp::Event>,
+        rotate_every: Duration,
         adopted: bool,
     ) {
         if adopted {
             self.take_over().await;
         }
-        let mut rotate = interval(ROTATE_EVERY);
+        let mut rotate = interval(rotate_every);
         rotate.reset();
         loop {
             self.look_after_probes();

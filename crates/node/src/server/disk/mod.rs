@@ -10,7 +10,7 @@ mod keeper;
 pub mod record;
 mod shared;
 
-pub use keeper::{Keeper, Start, keep};
+pub use keeper::{Keeper, ROTATE_EVERY, Start, keep};
 pub use shared::Shared;
 
 use tokio::sync::oneshot;
