@@ -1,3 +1,5 @@
+//! Who waits, in which order and within which bounds, without a clock and a network.
+
 use std::net::SocketAddr;
 
 use undine_model::Id;
