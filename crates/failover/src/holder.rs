@@ -20,6 +20,8 @@ pub enum Copy {
     Filling,
     /// Its daemon ended by itself: it may lack writes.
     Stale,
+    /// Its daemon ended while it was being filled: part of it is new, part is old.
+    Half,
 }
 
 /// A replica's sidecar.
@@ -127,8 +129,19 @@ pub fn open(
     match (here.copy, has_daemon) {
         (Copy::Open | Copy::Filling, true) => Ok(Open::Same),
         (Copy::Closed, _) => Ok(fresh(false)),
-        (Copy::Open | Copy::Filling | Copy::Stale, _) => {
+        (Copy::Open | Copy::Filling | Copy::Stale | Copy::Half, _) => {
             Err(HolderRefusal::MayLackWrites(asked.replica))
+        }
+    }
+}
+
+impl Sidecar {
+    /// Under its epoch it was opened as one in sync, not to be filled
+    /// ([`crate::memory::Sighting::opened`]).
+    pub fn opened(&self) -> Option<ReplicaId> {
+        match self.copy {
+            Copy::Closed | Copy::Open | Copy::Stale => Some(self.replica),
+            Copy::Filling | Copy::Half => None,
         }
     }
 }
@@ -137,7 +150,8 @@ pub fn open(
 pub fn ended(sidecar: &Sidecar) -> Sidecar {
     let copy = match sidecar.copy {
         Copy::Closed => Copy::Closed,
-        Copy::Open | Copy::Filling | Copy::Stale => Copy::Stale,
+        Copy::Open | Copy::Stale => Copy::Stale,
+        Copy::Filling | Copy::Half => Copy::Half,
     };
     Sidecar {
         copy,
@@ -181,7 +195,8 @@ mod tests {
             accept_stale: true,
             ..ASKED(3)
         };
-        for copy in [Copy::Closed, Copy::Open, Copy::Filling, Copy::Stale] {
+        let all = [Copy::Closed, Copy::Open, Copy::Filling, Copy::Stale, Copy::Half];
+        for copy in all {
             let refused = HolderRefusal::LowerEpoch { asked: 3, seen: 4 };
             assert_eq!(open(Some(&here(copy)), true, loud), Err(refused));
         }
@@ -223,6 +238,15 @@ mod tests {
             Ok(Open::Fresh { create: true, .. })
         ));
         assert_eq!(ended(&here(Copy::Closed)).copy, Copy::Closed);
+    }
+
+    #[test]
+    fn a_copy_that_was_being_filled_is_never_taken_for_one_in_sync() {
+        assert_eq!(here(Copy::Filling).opened(), None);
+        assert_eq!(ended(&here(Copy::Filling)).opened(), None);
+        assert_eq!(ended(&here(Copy::Open)).opened(), Some(r(1)));
+        let refused = Err(HolderRefusal::MayLackWrites(r(1)));
+        assert_eq!(open(Some(&here(Copy::Half)), false, ASKED(4)), refused);
     }
 
     #[test]

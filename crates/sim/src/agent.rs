@@ -1,7 +1,7 @@
 //! A node's agent: it opens replicas, starts and ends virtual machines, and does to their slots
 //! what control has committed. The decisions are `undine_failover`'s.
 
-use undine_failover::holder::{self, Copy, HolderRefusal, Open, Opening};
+use undine_failover::holder::{self, HolderRefusal, Open, Opening};
 use undine_failover::machine::{Opened, Phase, Vm as Seen};
 use undine_failover::memory::Sighting;
 use undine_failover::slots::{Committed, Slots};
@@ -18,6 +18,12 @@ impl World {
     /// A message for an agent.
     pub(crate) fn agent(&mut self, node: usize, msg: Msg) {
         match msg {
+            Msg::Order { term, order } => {
+                let heard = &mut self.nodes[node].term;
+                if heard.hear(term).is_ok() || self.bug == Some(Bug::NoTerms) {
+                    self.agent(node, *order);
+                }
+            }
             Msg::Ask { instance, server, token } => {
                 let status = Box::new(self.status(node, server));
                 self.answer(node, instance, Msg::Status { server, token, status });
@@ -99,10 +105,10 @@ impl World {
         }
         let seen = sidecar.map_or(0, |it| it.epoch);
         let ran = slots.as_ref().map_or(0, |it| it.epoch);
-        let opened = sidecar.filter(|it| it.epoch >= ran && it.copy == Copy::Open);
+        let opened = sidecar.filter(|it| it.epoch >= ran);
         Some(Sighting {
             epoch: seen.max(ran),
-            opened: opened.map(|it| it.replica),
+            opened: opened.and_then(holder::Sidecar::opened),
             slots,
         })
     }
@@ -207,6 +213,9 @@ impl World {
             vm.left.entry(replica).or_insert(local);
         }
         vm.slots.vacated(replica);
+        if let Some(io) = &mut vm.io {
+            io.waiting.retain(|it| *it != replica);
+        }
         vm.targets.remove(&replica);
         here.written[server] = Some(vm.slots.clone());
     }

@@ -27,6 +27,8 @@ pub enum Bug {
     AnyEpoch,
     /// A daemon that starts again exports under its old name.
     SameIncarnation,
+    /// Nodes take orders that were read from the store before it went back.
+    NoTerms,
 }
 
 impl Bug {
@@ -44,5 +46,6 @@ impl Bug {
         Self::BitmapOfAnotherDaemon,
         Self::AnyEpoch,
         Self::SameIncarnation,
+        Self::NoTerms,
     ];
 }

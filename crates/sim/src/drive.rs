@@ -94,7 +94,7 @@ impl World {
             Trust::Clear | Trust::Asking(_) => {
                 for node in 0..self.nodes.len() {
                     let see = Msg::See { instance, generation };
-                    self.send(Place::Instance(instance), Place::Agent(node), see);
+                    self.order(instance, node, generation, see);
                 }
             }
         }
@@ -168,7 +168,7 @@ impl World {
                     resync: false,
                     accept_stale: false,
                 };
-                self.open_at(instance, server, ids::number(node), opening);
+                self.open_at(instance, server, ids::number(node), read.generation, opening);
             }
             Next::Start { node, epoch, replica } => {
                 let work = &self.instances[instance].work[server];
@@ -182,8 +182,7 @@ impl World {
                 });
                 let token = self.await_answer(instance, server);
                 let start = Msg::Start { instance, server, token, start };
-                let to = Place::Agent(ids::number(node));
-                self.send(Place::Instance(instance), to, start);
+                self.order(instance, ids::number(node), read.generation, start);
             }
             Next::MoveRoute { epoch, .. } => {
                 let token = self.await_answer(instance, server);
@@ -222,10 +221,17 @@ impl World {
         self.send(Place::Instance(instance), Place::Store, commit);
     }
 
-    fn open_at(&mut self, instance: usize, server: usize, node: usize, opening: Opening) {
+    fn open_at(
+        &mut self,
+        instance: usize,
+        server: usize,
+        node: usize,
+        generation: u64,
+        opening: Opening,
+    ) {
         let token = self.await_answer(instance, server);
         let open = Msg::Open { instance, server, token, opening };
-        self.send(Place::Instance(instance), Place::Agent(node), open);
+        self.order(instance, node, generation, open);
     }
 
     /// A replica's node has answered to an opening.
@@ -295,7 +301,7 @@ impl World {
         let is_told = slots.version >= record.version
             && slots.live().iter().chain(&slots.failures()).all(known);
         if !is_told {
-            self.tell(instance, server, record);
+            self.tell(instance, server, read);
             return true;
         }
         for it in record.in_sync().filter(|it| dead.contains(&it.node)) {
@@ -312,7 +318,8 @@ impl World {
         self.plan(instance, server, read, dead)
     }
 
-    fn tell(&mut self, instance: usize, server: usize, record: &Record) {
+    fn tell(&mut self, instance: usize, server: usize, read: &Read) {
+        let record = &read.record;
         let Some(owner) = record.owner.map(ids::number) else { return };
         let committed = Box::new(Committed {
             epoch: record.epoch,
@@ -322,7 +329,7 @@ impl World {
         });
         let token = self.await_answer(instance, server);
         let slots = Msg::Slots { instance, server, token, committed };
-        self.send(Place::Instance(instance), Place::Agent(owner), slots);
+        self.order(instance, owner, read.generation, slots);
     }
 
     /// A replica that is being filled. None: nothing to do for it.
@@ -361,7 +368,8 @@ impl World {
                 resync: true,
                 accept_stale: false,
             };
-            self.open_at(instance, server, ids::number(found.node), opening);
+            let node = ids::number(found.node);
+            self.open_at(instance, server, node, read.generation, opening);
             return Some(true);
         };
         let method = resync::method(record, found, status.kept.contains(&replica));
@@ -370,7 +378,7 @@ impl World {
         let token = self.await_answer(instance, server);
         let join = Msg::Join { instance, server, token, join };
         let owner = record.owner.map(ids::number)?;
-        self.send(Place::Instance(instance), Place::Agent(owner), join);
+        self.order(instance, owner, read.generation, join);
         Some(true)
     }
 

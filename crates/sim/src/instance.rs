@@ -167,7 +167,8 @@ impl World {
             (record.owner, record.epoch)
         });
         let clean = Msg::Clean { instance, listed: listed.collect() };
-        self.send(Place::Instance(instance), Place::Agent(node), clean);
+        let generation = self.store.generation;
+        self.order(instance, node, generation, clean);
     }
 
     /// A message for an instance.

@@ -3,7 +3,7 @@
 use undine_failover::holder::Opening;
 use undine_failover::machine::{Opened, Vm};
 use undine_failover::membership::Record;
-use undine_failover::memory::Sighting;
+use undine_failover::memory::{Sighting, Term};
 use undine_failover::resync::Method;
 use undine_failover::slots::{Committed, Slots};
 use undine_model::{NodeId, ReplicaId, ServerId};
@@ -62,6 +62,7 @@ pub struct Status {
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub enum Msg {
+    Order { term: Term, order: Box<Msg> },
     Renew { node: usize, number: u64, echo: u64, confirm: bool },
     Lease { number: u64, owns: Option<Vec<(ServerId, u64)>>, peers: Vec<usize> },
     Probe { from: usize, asked: u64 },

@@ -6,6 +6,7 @@ use undine_failover::Policy;
 use undine_failover::holder::Sidecar;
 use undine_failover::lease::Guard;
 use undine_failover::machine::Phase;
+use undine_failover::memory::Term;
 use undine_failover::slots::{Slot, Slots};
 use undine_model::ReplicaId;
 
@@ -137,6 +138,8 @@ pub struct Node {
     pub vms: Vec<Option<Vm>>,
     /// For each server, the highest epoch that was started here; kept on disk.
     pub started: Vec<u64>,
+    /// The store's life that was heard of; kept on disk.
+    pub term: Term,
     /// For each server, the slots as written down; kept on disk.
     pub written: Vec<Option<Slots>>,
 }
@@ -160,6 +163,7 @@ impl Node {
             holders: vec![Holder::default(); servers],
             vms: vec![None; servers],
             started: vec![0; servers],
+            term: Term::default(),
             written: vec![None; servers],
         }
     }

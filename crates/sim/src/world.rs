@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use undine_failover::Policy;
+use undine_failover::memory::Term;
 use undine_failover::membership::{Record, Replica, Worth};
 
 use crate::bug::Bug;
@@ -300,6 +301,15 @@ impl World {
             self.at(late, Event::Deliver { to, msg: msg.clone() });
         }
         self.at(delay, Event::Deliver { to, msg });
+    }
+
+    /// An order of control to a node, read from this generation of the store.
+    pub(crate) fn order(&mut self, instance: usize, node: usize, generation: u64, order: Msg) {
+        let order = Msg::Order {
+            term: Term(generation),
+            order: Box::new(order),
+        };
+        self.send(Place::Instance(instance), Place::Agent(node), order);
     }
 
     fn delay(&mut self) -> u64 {
