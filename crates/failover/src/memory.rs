@@ -145,7 +145,10 @@ pub fn adopt(record: &Record, said: &BTreeMap<NodeId, Option<Sighting>>) -> Chan
         .filter_map(|(node, it)| Some((node, it.slots.as_ref()?)))
         .find(|(_, slots)| slots.epoch == highest);
     if let Some((owner, slots)) = runner {
-        return follow(record, owner, (highest, slots.version), &slots.live());
+        // What has failed and was not let go has everything as well: the guest stands still.
+        let live = slots.live();
+        let members = if live.is_empty() { slots.failures() } else { live };
+        return follow(record, owner, (highest, slots.version), &members);
     }
     let opened = known
         .filter(|(_, it)| it.epoch == highest)
@@ -228,6 +231,15 @@ mod tests {
         let next = adopt(&it, &said).unwrap();
         assert_eq!((next.owner, next.epoch), (Some(node(2)), 5));
         assert_eq!(next.replicas[0].worth, Stale);
+    }
+
+    #[test]
+    fn a_replica_that_failed_and_was_not_let_go_has_everything() {
+        let it = record(&[InSync, InSync]);
+        let mut slots = Slots::start(3, 9, 2, &[r(2)]);
+        slots.failed(r(2));
+        let said = BTreeMap::from([(node(1), sighting(3, Some(slots)))]);
+        assert_eq!(adopt(&it, &said).unwrap().in_sync_ids(), ids(&[2]));
     }
 
     #[test]

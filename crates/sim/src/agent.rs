@@ -11,7 +11,7 @@ use crate::bug::Bug;
 use crate::disk::Disk;
 use crate::ids;
 use crate::msg::{Event, Join, Msg, Place, Start, Status, Target};
-use crate::node::{Daemon, Job, Vm};
+use crate::node::{Daemon, Holder, Job, Vm};
 use crate::world::World;
 
 impl World {
@@ -31,8 +31,20 @@ impl World {
             Msg::Open { instance, server, token, opening } => {
                 let (said, target) = self.open(node, server, opening);
                 let replica = opening.replica;
-                let said = Msg::OpenSaid { server, token, replica, said, target };
+                let there = self.nodes[node].holders[server].sidecar.as_ref();
+                let other = there.map(|it| it.replica).filter(|it| *it != replica);
+                let said = Msg::OpenSaid { server, token, replica, said, target, other };
                 self.answer(node, instance, said);
+            }
+            Msg::Remove { server, replica, epoch } => {
+                let here = &mut self.nodes[node].holders[server];
+                let removed = holder::remove(here.sidecar.as_ref(), replica, epoch);
+                if let Ok(Some(sidecar)) = removed {
+                    *here = Holder {
+                        sidecar: Some(sidecar),
+                        ..Holder::default()
+                    };
+                }
             }
             Msg::Start { instance, server, token, start } => {
                 self.start(node, server, &start);

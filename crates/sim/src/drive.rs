@@ -234,6 +234,22 @@ impl World {
         self.order(instance, node, generation, open);
     }
 
+    /// A node has a copy of which the record knows nothing: it was replaced.
+    pub(crate) fn remove_unknown(
+        &mut self,
+        instance: usize,
+        server: usize,
+        node: usize,
+        replica: ReplicaId,
+    ) {
+        let Some(read) = self.instances[instance].work[server].read.clone() else { return };
+        if read.record.replica(replica).is_err() {
+            let epoch = read.record.epoch;
+            let remove = Msg::Remove { server, replica, epoch };
+            self.order(instance, node, read.generation, remove);
+        }
+    }
+
     /// A replica's node has answered to an opening.
     pub(crate) fn open_said(
         &mut self,

@@ -202,8 +202,11 @@ impl World {
                     self.decide(instance, server, Some(&status));
                 }
             }
-            Msg::OpenSaid { server, token, replica, said, target } => {
+            Msg::OpenSaid { server, token, replica, said, target, other } => {
                 if self.is_awaited(instance, server, token) {
+                    if let Some(other) = other.filter(|_| !matches!(said, Opened::Open(_))) {
+                        self.remove_unknown(instance, server, target.0, other);
+                    }
                     self.open_said(instance, server, replica, said, target);
                 }
             }
