@@ -20,6 +20,10 @@ pub enum Copy {
     Filling,
     /// Its daemon ended by itself: it may lack writes.
     Stale,
+    /// Its daemon ended while it was being filled: part of it is new, part is old.
+    Half,
+    /// Control gave it up: the file is gone on purpose, the epoch is remembered.
+    Removed,
 }
 
 /// A replica's sidecar.
@@ -108,16 +112,13 @@ pub fn open(
         },
         create,
     };
-    let Some(here) = sidecar else {
+    if let Some(here) = sidecar {
+        at_least(here, asked.epoch)?;
+    }
+    let Some(here) = sidecar.filter(|it| it.copy != Copy::Removed) else {
         let made = asked.create.then(|| fresh(true));
         return made.ok_or(HolderRefusal::Lost(asked.replica));
     };
-    if asked.epoch < here.epoch {
-        return Err(HolderRefusal::LowerEpoch {
-            asked: asked.epoch,
-            seen: here.epoch,
-        });
-    }
     if here.replica != asked.replica {
         return Err(HolderRefusal::OtherReplica(here.replica));
     }
@@ -127,8 +128,48 @@ pub fn open(
     match (here.copy, has_daemon) {
         (Copy::Open | Copy::Filling, true) => Ok(Open::Same),
         (Copy::Closed, _) => Ok(fresh(false)),
-        (Copy::Open | Copy::Filling | Copy::Stale, _) => {
+        (_, _) => {
             Err(HolderRefusal::MayLackWrites(asked.replica))
+        }
+    }
+}
+
+/// Control gives up this very replica: end its daemon, remove its file and write this sidecar.
+/// None: it is not here, or not any more.
+///
+/// # Errors
+/// A lower epoch than was seen.
+pub fn remove(
+    sidecar: Option<&Sidecar>,
+    replica: ReplicaId,
+    epoch: u64,
+) -> Result<Option<Sidecar>, HolderRefusal> {
+    let Some(here) = sidecar.filter(|it| it.replica == replica && it.copy != Copy::Removed) else {
+        return Ok(None);
+    };
+    at_least(here, epoch)?;
+    Ok(Some(Sidecar {
+        replica,
+        epoch,
+        copy: Copy::Removed,
+    }))
+}
+
+fn at_least(here: &Sidecar, asked: u64) -> Result<(), HolderRefusal> {
+    let seen = here.epoch;
+    if asked < seen {
+        return Err(HolderRefusal::LowerEpoch { asked, seen });
+    }
+    Ok(())
+}
+
+impl Sidecar {
+    /// Under its epoch it was opened as one in sync, not to be filled
+    /// ([`crate::memory::Sighting::opened`]).
+    pub fn opened(&self) -> Option<ReplicaId> {
+        match self.copy {
+            Copy::Closed | Copy::Open | Copy::Stale => Some(self.replica),
+            Copy::Filling | Copy::Half | Copy::Removed => None,
         }
     }
 }
@@ -137,7 +178,9 @@ pub fn open(
 pub fn ended(sidecar: &Sidecar) -> Sidecar {
     let copy = match sidecar.copy {
         Copy::Closed => Copy::Closed,
-        Copy::Open | Copy::Filling | Copy::Stale => Copy::Stale,
+        Copy::Open | Copy::Stale => Copy::Stale,
+        Copy::Filling | Copy::Half => Copy::Half,
+        Copy::Removed => Copy::Removed,
     };
     Sidecar {
         copy,
@@ -181,7 +224,8 @@ mod tests {
             accept_stale: true,
             ..ASKED(3)
         };
-        for copy in [Copy::Closed, Copy::Open, Copy::Filling, Copy::Stale] {
+        let all = [Copy::Closed, Copy::Open, Copy::Filling, Copy::Stale, Copy::Half];
+        for copy in all {
             let refused = HolderRefusal::LowerEpoch { asked: 3, seen: 4 };
             assert_eq!(open(Some(&here(copy)), true, loud), Err(refused));
         }
@@ -223,6 +267,29 @@ mod tests {
             Ok(Open::Fresh { create: true, .. })
         ));
         assert_eq!(ended(&here(Copy::Closed)).copy, Copy::Closed);
+    }
+
+    #[test]
+    fn a_copy_that_was_being_filled_is_never_taken_for_one_in_sync() {
+        assert_eq!(here(Copy::Filling).opened(), None);
+        assert_eq!(ended(&here(Copy::Filling)).opened(), None);
+        assert_eq!(ended(&here(Copy::Open)).opened(), Some(r(1)));
+        let refused = Err(HolderRefusal::MayLackWrites(r(1)));
+        assert_eq!(open(Some(&here(Copy::Half)), false, ASKED(4)), refused);
+    }
+
+    #[test]
+    fn a_removed_replica_leaves_its_epoch_behind() {
+        let gone = remove(Some(&here(Copy::Stale)), r(1), 6).unwrap().unwrap();
+        assert_eq!((gone.copy, gone.epoch), (Copy::Removed, 6));
+        assert_eq!(remove(Some(&gone), r(1), 6), Ok(None));
+        assert_eq!(remove(Some(&here(Copy::Open)), r(2), 6), Ok(None));
+        assert!(remove(Some(&here(Copy::Open)), r(1), 3).is_err());
+        let other = Opening { replica: r(2), create: true, ..ASKED(5) };
+        assert!(open(Some(&gone), false, other).is_err());
+        let other = Opening { epoch: 6, ..other };
+        assert!(matches!(open(Some(&gone), false, other), Ok(Open::Fresh { create: true, .. })));
+        assert_eq!(open(Some(&gone), false, ASKED(7)), Err(HolderRefusal::Lost(r(1))));
     }
 
     #[test]

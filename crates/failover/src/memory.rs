@@ -1,13 +1,63 @@
 //! A store that lost its memory (a promoted standby that lacked commits, a restored backup) must
 //! not cost data. After any such event, and at every first start, control asks **every holder of
 //! a replica and every owner** what they have seen, and fails nothing over before (protocols §1).
+//!
+//! That is not enough by itself: a word of control that was read from the store before it went
+//! back may still be under way (an instance that stood still, a late message) and arrive after the
+//! node was asked. It would make the node do what nobody remembers. So every order of control
+//! carries the [`Term`] of the store that it was read from, the asking raises the node's, and
+//! orders of a lower one are refused for ever.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use undine_model::{NodeId, ReplicaId};
 
 use crate::membership::{Change, Record, Refusal, Worth};
 use crate::slots::Slots;
+
+/// Which life of the store an order was read from: rises whenever the store may have lost its
+/// memory. A node keeps the highest that it heard, written down before it answers or obeys.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Term(pub u64);
+
+/// The order was read from an earlier life of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("read from the store's term {said}, but term {heard} has begun: read again")]
+pub struct OldTerm {
+    /// The order's.
+    pub said: u64,
+    /// The highest one heard.
+    pub heard: u64,
+}
+
+impl Term {
+    /// An order, or a question, of this term arrives. Tells whether the term is news, to be
+    /// written down first.
+    ///
+    /// # Errors
+    /// A higher term has begun: the order is refused.
+    ///
+    /// ```
+    /// use undine_failover::memory::Term;
+    /// let mut heard = Term::default();
+    /// assert_eq!(heard.hear(Term(2)), Ok(true));
+    /// assert_eq!(heard.hear(Term(2)), Ok(false));
+    /// assert!(heard.hear(Term(1)).is_err());
+    /// ```
+    pub fn hear(&mut self, said: Self) -> Result<bool, OldTerm> {
+        if said < *self {
+            return Err(OldTerm {
+                said: said.0,
+                heard: self.0,
+            });
+        }
+        let is_news = said > *self;
+        *self = said;
+        Ok(is_news)
+    }
+}
 
 /// What a node says about one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +145,10 @@ pub fn adopt(record: &Record, said: &BTreeMap<NodeId, Option<Sighting>>) -> Chan
         .filter_map(|(node, it)| Some((node, it.slots.as_ref()?)))
         .find(|(_, slots)| slots.epoch == highest);
     if let Some((owner, slots)) = runner {
-        return follow(record, owner, (highest, slots.version), &slots.live());
+        // What has failed and was not let go has everything as well: the guest stands still.
+        let live = slots.live();
+        let members = if live.is_empty() { slots.failures() } else { live };
+        return follow(record, owner, (highest, slots.version), &members);
     }
     let opened = known
         .filter(|(_, it)| it.epoch == highest)
@@ -178,6 +231,15 @@ mod tests {
         let next = adopt(&it, &said).unwrap();
         assert_eq!((next.owner, next.epoch), (Some(node(2)), 5));
         assert_eq!(next.replicas[0].worth, Stale);
+    }
+
+    #[test]
+    fn a_replica_that_failed_and_was_not_let_go_has_everything() {
+        let it = record(&[InSync, InSync]);
+        let mut slots = Slots::start(3, 9, 2, &[r(2)]);
+        slots.failed(r(2));
+        let said = BTreeMap::from([(node(1), sighting(3, Some(slots)))]);
+        assert_eq!(adopt(&it, &said).unwrap().in_sync_ids(), ids(&[2]));
     }
 
     #[test]

@@ -1,0 +1,46 @@
+//! Runs many seeds by hand: `simulate FROM COUNT`, replays one: `simulate replay SEED [BUG]`, or
+//! hunts the planted mistakes: `simulate hunt FROM COUNT`.
+
+use std::time::Instant;
+
+use undine_sim::{Bug, Counts};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize| arguments.get(at).and_then(|it| it.parse::<u64>().ok());
+    match arguments.first().map(String::as_str) {
+        Some("replay") => {
+            let name = arguments.get(2).cloned().unwrap_or_default();
+            let bug = Bug::ALL.iter().copied().find(|bug| format!("{bug:?}") == name);
+            let (result, trace) = undine_sim::replay(number(1).unwrap_or(0), bug);
+            println!("{}\n{result:?}", trace.join("\n"));
+        }
+        Some("hunt") => {
+            let (from, count) = (number(1).unwrap_or(0), number(2).unwrap_or(10_000));
+            for bug in Bug::ALL {
+                match undine_sim::hunt(*bug, from..from + count) {
+                    Some((seed, needed, found)) => {
+                        println!("{bug:?}: seed {seed}, after {needed}: {found}");
+                    }
+                    None => println!("{bug:?}: NOT FOUND in {count} seeds"),
+                }
+            }
+        }
+        _ => many(number(0).unwrap_or(0), number(1).unwrap_or(10_000)),
+    }
+}
+
+fn many(from: u64, count: u64) {
+    let begun = Instant::now();
+    let (mut all, mut failed) = (Counts::default(), 0);
+    for seed in from..from + count {
+        match undine_sim::run(seed, None) {
+            Ok(counts) => all.add(&counts),
+            Err(found) => {
+                failed += 1;
+                println!("seed {seed}: {found}");
+            }
+        }
+    }
+    println!("{count} seeds, {failed} failed, {:.1} s; {all:?}", begun.elapsed().as_secs_f64());
+}
