@@ -30,6 +30,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     remove_groups()?;
     println!("removing networks and files");
     network::remove()?;
+    unmount()?;
     for folder in [
         Path::new(layout::RUNTIME),
         Path::new(layout::STATE),
@@ -41,6 +42,16 @@ pub fn run(arguments: &[String]) -> Result<()> {
         }
     }
     println!("everything is gone");
+    Ok(())
+}
+
+/// Takes down file systems below the state: `chaos` gives a node a small disk.
+fn unmount() -> Result<()> {
+    let table = std::fs::read_to_string("/proc/self/mounts")?;
+    let below = table.lines().filter_map(|line| line.split(' ').nth(1));
+    for path in below.filter(|path| Path::new(path).starts_with(layout::STATE)) {
+        ask("umount", &[path])?;
+    }
     Ok(())
 }
 

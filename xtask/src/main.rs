@@ -2,6 +2,7 @@
 //! that everything works; the rest serves those two.
 
 mod bench;
+mod chaos;
 mod client;
 mod command;
 mod down;
@@ -10,6 +11,7 @@ mod machine;
 mod package;
 mod test;
 mod tidy;
+mod trial;
 mod up;
 
 use std::process::ExitCode;
@@ -22,7 +24,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND [--help]
   down      remove everything that `up` made
   test      run every check and test
   tidy      check the house rules
-  bench     measure: site, start, memory, survival, image, placement
+  bench     measure: site, start, memory, survival, failover, image, placement
+  chaos     break things at random under visitors, and judge what they saw
   image     build a server image
   package   make Debian packages
   client    write the API's client from openapi/v1.json";
@@ -49,6 +52,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         "test" => test::run(rest),
         "tidy" => tidy::run(rest),
         "bench" => bench::run(rest),
+        "chaos" => chaos::run(rest),
         "image" => image::run(rest),
         "client" => client::run(rest),
         "package" => package::run(rest),

@@ -70,10 +70,16 @@ pub struct Cluster {
 impl Cluster {
     /// The cluster that runs; without one, one is started.
     pub fn open() -> Result<Self> {
+        Self::open_or(&["--detach"])
+    }
+
+    /// The cluster that runs; without one, one is started by `up` with these words.
+    pub fn open_or(words: &[&str]) -> Result<Self> {
         let path = layout::target().join("summary.json");
         if supervise::pid("supervisor").is_none() || !path.exists() {
             println!("no cluster runs; one is started");
-            up::run(&["--detach".to_owned()])?;
+            let words: Vec<String> = words.iter().map(|it| (*it).to_owned()).collect();
+            up::run(&words)?;
         }
         wake_supervisor();
         let bytes = fs::read(&path).with_context(|| format!("{} is not there", path.display()))?;
@@ -152,8 +158,9 @@ fn wait_for(instances: &[Api], patience: Duration) -> Result<Duration> {
     Ok(begun.elapsed())
 }
 
-/// A bench that was broken off may have left the supervisor held still.
+/// A bench that was broken off may have left the supervisor, or some of its programs, held still.
 fn wake_supervisor() {
+    supervise::release_all();
     if let Some(supervisor) = supervise::started("supervisor") {
         supervisor.signal("CONT");
     }

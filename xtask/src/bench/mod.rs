@@ -2,25 +2,27 @@
 //! writes `target/bench/NAME.json`, which names the machine. The ones that need a cluster start
 //! one when none runs; none of this is part of the tests.
 
-mod api;
-mod cluster;
+pub mod api;
+pub mod cluster;
 mod elsewhere;
-mod flags;
-mod ground;
+mod failover;
+pub mod flags;
+pub mod ground;
 mod image;
 mod load;
 mod memory;
 mod placement;
-mod proc;
-mod report;
+pub mod proc;
+pub mod report;
 mod site;
 mod start;
-mod stats;
+pub mod stats;
 mod survival;
-mod tar;
-mod wire;
+pub mod tar;
+pub mod wire;
 
 use anyhow::{Context, Result, bail};
+use sha2::{Digest as _, Sha256};
 
 const USAGE: &str = "usage: cargo xtask bench NAME [options]
 
@@ -32,6 +34,8 @@ const USAGE: &str = "usage: cargo xtask bench NAME [options]
                 --minutes M (60)
   survival    control, an agent, an edge killed with -9 while visitors come
                 --requests N (500)
+  failover    nodes die under visitors: how long until their servers answer again, what is lost
+                --rounds N (20)
   image       two builds of the server image, one hash
   placement   the placement library; options go to `undine-placement bench`";
 
@@ -46,6 +50,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         "start" => start::run(rest),
         "memory" => memory::run(rest),
         "survival" => survival::run(rest),
+        "failover" => failover::run(rest),
         "image" => image::run(rest),
         "placement" => placement::run(rest),
         "help" | "--help" | "-h" => {
@@ -55,4 +60,10 @@ pub fn run(arguments: &[String]) -> Result<()> {
         other => bail!("there is no bench `{other}`\n{USAGE}"),
     }
     .with_context(|| format!("bench {name}"))
+}
+
+/// SHA-256, hexadecimal.
+pub fn hash(bytes: &[u8]) -> String {
+    let sum = Sha256::digest(bytes);
+    sum.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::api::{number, text};
 use super::cluster::Cluster;
@@ -142,10 +141,7 @@ impl Bench<'_> {
     fn program(&self, site: &str, host: &str) -> Result<f64> {
         let program = b"<?php echo 'computed ', 6 * 7;";
         let archive = tar::archive(&[("index.php", program)]);
-        let hash: String = Sha256::digest(&archive)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hash = super::hash(&archive);
         let path = format!("/v1/sites/{site}/releases?format=tar&sha256={hash}&activate=true");
         let begun = Instant::now();
         let sent = self

@@ -24,6 +24,8 @@ pub struct Request<'a> {
 pub struct Answer {
     /// The status.
     pub status: u16,
+    /// Status line and headers, as they came.
+    head: String,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -32,6 +34,14 @@ impl Answer {
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// What the first header of this name says, in any letters.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
     }
 }
 
@@ -83,7 +93,8 @@ fn answer(bytes: &[u8]) -> Result<Answer> {
         .windows(4)
         .position(|window| window == b"\r\n\r\n")
         .context("no whole answer came")?;
-    let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+    let said = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let head = said.to_ascii_lowercase();
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     let body = &bytes[end + 4..];
     let chunked = head
@@ -91,6 +102,7 @@ fn answer(bytes: &[u8]) -> Result<Answer> {
         .any(|line| line.starts_with("transfer-encoding:") && line.contains("chunked"));
     Ok(Answer {
         status: status.context("no status came")?,
+        head: said,
         body: if chunked {
             joined(body).context("the answer broke off")?
         } else {
@@ -123,6 +135,8 @@ mod tests {
     fn an_answer_is_read_plain_and_chunked() {
         let plain = answer(b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nhi").unwrap();
         assert_eq!((plain.status, plain.text().as_str()), (202, "hi"));
+        assert_eq!(plain.header("content-length"), Some("2"));
+        assert_eq!(plain.header("content"), None);
         let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n";
         assert_eq!(answer(chunked).unwrap().text(), "abcde");
     }

@@ -165,7 +165,8 @@ fn wordpress(site: &Demo) -> Result<()> {
     installed
 }
 
-fn write_private(path: &std::path::Path, text: &str) -> Result<()> {
+/// Writes a file that only root reads.
+pub fn write_private(path: &std::path::Path, text: &str) -> Result<()> {
     let mut options = fs::OpenOptions::new();
     options.create(true).write(true).truncate(true).mode(0o600);
     options

@@ -210,6 +210,8 @@ fn demo_credentials() -> Result<()> {
     demo::keep_credentials(&format!("provider-token {}\n", token.trim()))
 }
 
+pub use demo::write_private;
+
 /// A password nobody can guess: 96 bits of the kernel's randomness.
 pub fn secret() -> Result<String> {
     use std::io::Read;

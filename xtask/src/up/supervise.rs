@@ -84,6 +84,25 @@ fn pid_file(name: &str) -> PathBuf {
     Path::new(RUNTIME).join("pids").join(format!("{name}.json"))
 }
 
+fn hold_file(name: &str) -> PathBuf {
+    Path::new(RUNTIME).join("held").join(name)
+}
+
+/// From now on a program that ends is not started again, until it is released.
+pub fn hold(name: &str) -> Result<()> {
+    write_whole(&hold_file(name), b"")
+}
+
+/// It may be started again; so may one that was not held.
+pub fn release(name: &str) {
+    let _ = std::fs::remove_file(hold_file(name));
+}
+
+/// Whatever a trial that was broken off has left held may be started again.
+pub fn release_all() {
+    let _ = std::fs::remove_dir_all(Path::new(RUNTIME).join("held"));
+}
+
 /// The programs to keep running.
 pub fn plan() -> Vec<Process> {
     std::fs::read(plan_file())
@@ -219,6 +238,10 @@ fn keep_running(name: &str) {
             (pause * 2).min(LONGEST_PAUSE)
         };
         thread::sleep(pause);
+        while hold_file(name).exists() && !stop_file().exists() {
+            pause = POLL;
+            thread::sleep(POLL);
+        }
     }
 }
 
