@@ -161,6 +161,12 @@ async fn a_join_is_cancelled_refused_where_it_would_lose_writes_and_limited() {
         .join(&target, JoinMethod::Bitmap, 4 << 20)
         .await
         .unwrap();
+    // The next instance of control knows the replica, not its opening: it asks, and starts nothing.
+    let mut asking = target.clone();
+    asking.address = None;
+    asking.export = "unknown".into();
+    let asked = pair.join(&asking, JoinMethod::Bitmap, 0).await.unwrap();
+    assert_eq!(asked.state, JoinState::Copying);
     let most = 4 * begin.elapsed().as_millis() as u64 * 1049 + (3 << 20);
     assert!(
         status.copied.0 > 0 && status.copied.0 <= most,
@@ -172,6 +178,8 @@ async fn a_join_is_cancelled_refused_where_it_would_lose_writes_and_limited() {
     let spent = pair.join(&target, JoinMethod::Bitmap, 0).await.unwrap();
     assert_eq!(spent.state, JoinState::Failed, "{spent:?}");
     // The key of another opening opens nothing, and the server goes on.
+    let asked = pair.join(&asking, JoinMethod::Bitmap, 0).await.unwrap();
+    assert_eq!(asked.state, JoinState::Failed);
     let old = target;
     let mut target = pair.resync_other().await;
     target.key = old.key;

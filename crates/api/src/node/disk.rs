@@ -160,7 +160,8 @@ pub struct SlotsSpec {
 pub struct JoinSpec {
     /// The owner's epoch; another one is refused.
     pub epoch: u64,
-    /// The replica, opened for a resync under this epoch.
+    /// The replica, opened for a resync under this epoch. One without an address starts nothing:
+    /// it asks how the replica's last join is, whatever opening that was of.
     pub target: ReplicaTarget,
     /// What to copy.
     pub method: JoinMethod,

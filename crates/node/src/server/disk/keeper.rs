@@ -280,7 +280,11 @@ impl Disk {
         for slot in leaving {
             let swapped = self.vm.swap_out(slot).await;
             swapped.map_err(|error| problems::internal(chain(&error)))?;
-            self.shared.change(|record| record.left(slot));
+            let gone = self.shared.change(|record| record.left(slot));
+            if let Some(target) = gone {
+                // That it once joined is no answer any more.
+                self.joins.remove(&target.replica);
+            }
             tracing::warn!(server = %self.server, slot, "a replica left; a placeholder is in its slot");
         }
         if self.shared.look(DiskRecord::has_failed) {

@@ -158,11 +158,10 @@ impl DiskRecord {
         Ok(found)
     }
 
-    /// Empties a slot.
-    pub fn left(&mut self, index: usize) {
-        if let Some(slot) = self.slots.get_mut(index) {
-            *slot = Slot::default();
-        }
+    /// Empties a slot; tells what was in it.
+    pub fn left(&mut self, index: usize) -> Option<ReplicaTarget> {
+        let slot = self.slots.get_mut(index)?;
+        std::mem::take(slot).target
     }
 
     /// The slot that a replica gets back into.

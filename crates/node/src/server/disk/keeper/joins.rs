@@ -17,8 +17,15 @@ impl Disk {
     pub(super) async fn join(&mut self, spec: JoinSpec) -> Result<JoinStatus, Problem> {
         let (replica, export) = (spec.target.replica, &spec.target.export);
         self.shared.look(|record| record.same_epoch(spec.epoch))?;
+        // Control's next instance may not know the opening: then it only asks.
+        let asks = spec.target.address.is_none();
         match &self.job {
-            Some(job) if job.spec.target.export == *export => return Ok(copying(job)),
+            Some(job)
+                if job.spec.target.export == *export
+                    || (asks && job.spec.target.replica == replica) =>
+            {
+                return Ok(copying(job));
+            }
             Some(job) if job.spec.target.replica != replica => {
                 let other = job.spec.target.replica;
                 return Err(Problem::new(
@@ -34,15 +41,19 @@ impl Disk {
             None => {}
         }
         if let Some((ended, status)) = self.joins.get(&replica)
-            && ended == export
+            && (asks || ended == export)
         {
             return Ok(status.clone());
         }
-        if self.is_in_slot(export) {
+        if self.is_in_slot(&spec, asks) {
             return Ok(ended_status(&spec, JoinState::Joined, None));
         }
         if self.shared.look(|record| record.spent.contains(export)) {
             let reason = "an earlier join of this opening did not end: open the replica anew";
+            return Ok(ended_status(&spec, JoinState::Failed, Some(reason)));
+        }
+        if asks {
+            let reason = "no join of this replica is under way: open it anew";
             return Ok(ended_status(&spec, JoinState::Failed, Some(reason)));
         }
         self.begin(spec).await
@@ -129,10 +140,13 @@ impl Disk {
         Ok(())
     }
 
-    fn is_in_slot(&self, export: &str) -> bool {
+    fn is_in_slot(&self, spec: &JoinSpec, whatever_opening: bool) -> bool {
         self.shared.look(|record| {
             let mut targets = record.slots.iter().filter_map(|slot| slot.target.as_ref());
-            targets.any(|target| target.export == export)
+            targets.any(|target| {
+                target.export == spec.target.export
+                    || (whatever_opening && target.replica == spec.target.replica)
+            })
         })
     }
 }
