@@ -260,6 +260,7 @@ async fn a_fail_over_ends_once_although_control_dies_at_every_boundary() {
         three.fence(dead).await.expect(200);
         three.world.instances[0].failpoints.halted().await;
         three.world.restart(0).await;
+        three.operation_ends(&server, "server.failover").await;
         let after = three.until(&server, |it| it.running()).await;
         assert_eq!(after.0["epoch"], 2, "died at {point}");
         assert_ne!(three.owner(&server).await, dead);

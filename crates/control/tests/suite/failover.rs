@@ -312,8 +312,16 @@ async fn a_failed_copy_leaves_at_once_and_is_filled_again() {
             "{slots:?}"
         );
     }
-    let at_other = three.nodes[other].state().replicas[&id(&server)].state;
-    assert_eq!(at_other, ReplicaState::Syncing);
+    let since = Instant::now();
+    let state_of = || three.nodes[other].state().replicas[&id(&server)].state;
+    while state_of() != ReplicaState::Syncing {
+        assert!(
+            since.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            state_of()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     three.nodes[owner].state().hold_joins = false;
     three
         .until(&server, |it| it.copies("in_sync").len() == 2)
