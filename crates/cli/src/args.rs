@@ -152,6 +152,14 @@ pub enum Node {
         /// Name or id.
         node: String,
     },
+    /// Say that it is dead, when control does not dare to: its servers come up elsewhere.
+    Fence {
+        /// Name or id.
+        node: String,
+        /// Its name once more: make sure that it is this one.
+        #[arg(long)]
+        confirm: String,
+    },
     /// Remove it from the cluster; it must be empty.
     Remove {
         /// Name or id.
@@ -195,6 +203,12 @@ pub enum Server {
         /// Data disk, such as 10GiB.
         #[arg(long)]
         disk: Option<Bytes>,
+        /// Copies of its disk, on as many nodes: 1 to 3 (2 unless there is one node only).
+        #[arg(long)]
+        replicas: Option<u32>,
+        /// 0 to 9: after a node's death the most important come up first (5).
+        #[arg(long)]
+        importance: Option<u32>,
         /// Boot it cold, never from a RAM template.
         #[arg(long)]
         no_template: bool,
@@ -219,6 +233,31 @@ pub enum Server {
     Restart {
         /// Name or id.
         server: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Change how many copies its disk has, from its next start, or how important it is.
+    Protect {
+        /// Name or id.
+        server: String,
+        /// Copies of its disk: 1 to 3.
+        #[arg(long)]
+        replicas: Option<u32>,
+        /// 0 to 9: after a node's death the most important come up first.
+        #[arg(long)]
+        importance: Option<u32>,
+    },
+    /// Go on with a copy that lacks the newest writes: they are lost. For when no copy in sync
+    /// will come back.
+    AcceptLoss {
+        /// Name or id.
+        server: String,
+        /// The node of the copy to go on with.
+        #[arg(long)]
+        node: String,
+        /// The server's name once more.
+        #[arg(long)]
+        confirm: String,
         #[command(flatten)]
         waiting: Waiting,
     },

@@ -5,12 +5,12 @@ use crate::send::{Client, ClientError, read, word};
 use reqwest::{Method, Response};
 use undine_api::guest::{ArchiveFormat, LogKind};
 use undine_api::public::{
-    Account, App, AuditRow, Capacity, CreateAccount, CreateDatabase, CreateJoinToken, CreatePlan,
-    CreateServer, CreateSite, CreateToken, Database, DatabaseOperation, Edge, Image, InstallApp,
-    Instance, JoinToken, List, LogLines, MetricResolution, MetricSubject, Metrics, NewJoinToken,
-    NewToken, Node, Operation, Plan, Profile, Release, ReleaseOperation, Rollback, Server,
-    ServerOperation, Site, SiteOperation, SupportBundle, Token, UpdateAccount, UpdateNode,
-    UpdatePlan, UpdateServer, UpdateSite, WhoAmI,
+    AcceptLoss, Account, App, AuditRow, Capacity, CreateAccount, CreateDatabase, CreateJoinToken,
+    CreatePlan, CreateServer, CreateSite, CreateToken, Database, DatabaseOperation, Edge,
+    FenceNode, Image, InstallApp, Instance, JoinToken, List, LogLines, MetricResolution,
+    MetricSubject, Metrics, NewJoinToken, NewToken, Node, Operation, Plan, Profile, Release,
+    ReleaseOperation, Rollback, Server, ServerOperation, Site, SiteOperation, SupportBundle, Token,
+    UpdateAccount, UpdateNode, UpdatePlan, UpdateServer, UpdateSite, WhoAmI,
 };
 use undine_model::lifecycle::OperationState;
 use undine_model::{
@@ -1025,6 +1025,29 @@ impl Client {
         self.answer(request).await
     }
 
+    /// Declares a node dead that control does not dare to: its servers come up elsewhere.
+    ///
+    /// `POST /v1/nodes/{id}/fence`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn fence_node(
+        &self,
+        id: NodeId,
+        idempotency_key: &str,
+        body: &FenceNode,
+    ) -> Result<Node, ClientError> {
+        let request = self
+            .request(
+                Method::POST,
+                &["v1", "nodes", &id.to_string(), "fence"],
+                &[],
+            )
+            .header("idempotency-key", idempotency_key)
+            .json(body);
+        self.answer(request).await
+    }
+
     /// Lists operations, newest first; an account's owner sees its own.
     ///
     /// `GET /v1/operations`
@@ -1342,6 +1365,29 @@ impl Client {
         let request = self
             .request(Method::PATCH, &["v1", "servers", &id.to_string()], &[])
             .header("if-match", if_match)
+            .json(body);
+        self.answer(request).await
+    }
+
+    /// Accepts that the newest writes of a server are lost: it goes on with a copy that lacks them.
+    ///
+    /// `POST /v1/servers/{id}/accept-loss`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn accept_loss(
+        &self,
+        id: ServerId,
+        idempotency_key: &str,
+        body: &AcceptLoss,
+    ) -> Result<ServerOperation, ClientError> {
+        let request = self
+            .request(
+                Method::POST,
+                &["v1", "servers", &id.to_string(), "accept-loss"],
+                &[],
+            )
+            .header("idempotency-key", idempotency_key)
             .json(body);
         self.answer(request).await
     }

@@ -58,8 +58,8 @@ pub struct Heir {
     pub reason: String,
 }
 
-/// Chooses the new owner of a server among the nodes that take it: one with a copy in sync if it
-/// has room, else any that has. None: no copy in sync is on a live node. The error: no room.
+/// Chooses the new owner of a server among the live nodes with a copy in sync: a server reads its
+/// own node's copy. None: there is no such node. The error: none of them has room.
 pub fn heir(
     needs: &undine_api::public::Resources,
     copies: &[Replica],
@@ -79,25 +79,11 @@ pub fn heir(
         .cloned()
         .map(|it| it.holding(needs.disk))
         .collect();
-    let (choice, keep) = match choose(&holders, needs) {
-        Ok(choice) => {
-            let own = reachable.iter().find(|copy| copy.node == choice.node);
-            (choice, own.map_or(any.id, |copy| copy.id))
-        }
-        Err(full) => {
-            // Its disk stays where it is: only memory and CPU are needed there.
-            let elsewhere: Vec<Candidate> = candidates
-                .iter()
-                .cloned()
-                .map(|it| it.holding(needs.disk))
-                .collect();
-            let choice = choose(&elsewhere, needs).map_err(|_| full)?;
-            (choice, any.id)
-        }
-    };
+    let choice = choose(&holders, needs)?;
+    let own = reachable.iter().find(|copy| copy.node == choice.node);
     Ok(Some(Heir {
         node: choice.node,
-        keep,
+        keep: own.map_or(any.id, |copy| copy.id),
         reason: choice.reason,
     }))
 }
@@ -154,18 +140,36 @@ pub async fn leave(
     Ok(leaving)
 }
 
-/// Those of `gone` that are in sync, unless nothing would be left: the last copy never leaves.
+/// Those of `gone` that are in sync, unless nothing would be left: the last copy never leaves. One
+/// that is being filled may be in its slot already: it leaves as well, or a commit of its joining
+/// that is under way would make a member of a copy that lacks writes.
 fn leaving(copies: &[Replica], gone: &[ReplicaId]) -> Vec<ReplicaId> {
-    let members = in_sync(copies, None);
-    let leaving: Vec<ReplicaId> = members
+    let with = |state| {
+        copies
+            .iter()
+            .filter(move |copy| copy.state == state && gone.contains(&copy.id))
+            .map(|copy| copy.id)
+    };
+    let mut leaving: Vec<ReplicaId> = with(ReplicaState::InSync).collect();
+    if leaving.len() == in_sync(copies, None).len() {
+        leaving.clear();
+    }
+    leaving.extend(with(ReplicaState::Syncing));
+    leaving
+}
+
+/// What an owner is told: the copies in sync, and those that may be in their slots before it is
+/// committed that they are. Only what is not among them may leave a slot.
+pub fn told(copies: &[Replica], owner: Option<NodeId>) -> Vec<ReplicaId> {
+    let syncing = copies
+        .iter()
+        .filter(|copy| copy.state == ReplicaState::Syncing)
+        .map(|copy| copy.id);
+    in_sync(copies, owner)
         .iter()
         .map(|copy| copy.id)
-        .filter(|id| gone.contains(id))
-        .collect();
-    if leaving.len() == members.len() {
-        return Vec::new();
-    }
-    leaving
+        .chain(syncing)
+        .collect()
 }
 
 #[cfg(test)]
@@ -240,11 +244,9 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_without_room_keeps_the_copy_while_another_node_runs_the_server() {
+    fn a_holder_without_room_is_named() {
         let copies = [copy(3, ReplicaState::InSync)];
-        let heir = heir_of(&copies, &[(2, 9_000), (3, 100)]).unwrap().unwrap();
-        assert_eq!((heir.node, heir.keep), (node(2), copies[0].id));
-        let full = heir_of(&copies, &[(3, 100)]).unwrap_err();
+        let full = heir_of(&copies, &[(2, 9_000), (3, 100)]).unwrap_err();
         assert!(full.contains("node-3 lacks memory"), "{full}");
     }
 
@@ -257,5 +259,11 @@ mod tests {
         assert_eq!(leaving(&copies[..1], &[one]), vec![]);
         let stale = [copy(1, ReplicaState::Stale), copy(2, ReplicaState::InSync)];
         assert_eq!(leaving(&stale, &[one]), vec![]);
+        let joining = [
+            copy(1, ReplicaState::InSync),
+            copy(2, ReplicaState::Syncing),
+        ];
+        assert_eq!(leaving(&joining, &[one, two]), vec![two]);
+        assert_eq!(told(&joining, None), vec![one, two]);
     }
 }

@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 pub enum Action {
     /// The process ends at once, as by `kill -9`.
     Abort,
+    /// Whoever comes here waits until the points are cleared, for tests of races.
+    Wait,
     /// This instance stops dead inside of a process that holds others too, for tests.
     Halt,
 }
@@ -62,6 +64,11 @@ impl Failpoints {
         match action {
             None => {}
             Some(Action::Abort) => std::process::abort(),
+            Some(Action::Wait) => {
+                while self.lock().contains_key(name) {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+            }
             Some(Action::Halt) => {
                 self.halted.cancel();
                 std::future::pending::<()>().await;

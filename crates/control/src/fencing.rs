@@ -113,13 +113,15 @@ async fn own_servers(tx: &Tx, node: NodeId) -> Result<Vec<Server>> {
     Ok(servers)
 }
 
+/// Its copies that are, or may be, in a slot.
 async fn own_copies(tx: &Tx, node: NodeId) -> Result<Vec<Replica>> {
     let filter = ReplicaFilter {
         node: Some(node),
-        state: Some(ReplicaState::InSync),
         ..ReplicaFilter::default()
     };
-    Ok(tx.replicas().all(&filter).await?)
+    let mut copies = tx.replicas().all(&filter).await?;
+    copies.retain(|it| matches!(it.state, ReplicaState::InSync | ReplicaState::Syncing));
+    Ok(copies)
 }
 
 /// The nodes that may take servers over, and what is left on them as they do.

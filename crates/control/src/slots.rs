@@ -10,10 +10,13 @@ use undine_api::node::{ServerStatus, SlotState, SlotsSpec};
 use undine_link::CallError;
 use undine_model::lifecycle::ServerState;
 use undine_model::{NodeId, ReplicaId, ServerId};
-use undine_store::{Db, Server};
+use undine_store::{Db, Server, Tx};
 
+use crate::app::servers::{Wish, begin};
 use crate::control::Control;
 use crate::copies;
+use crate::fencing::{Heirs, fail_over};
+use crate::operations::wake;
 use crate::refusal::Result;
 
 type Told = (u64, Vec<ReplicaId>);
@@ -68,10 +71,7 @@ async fn try_tell(control: &Control, id: ServerId) -> Result<bool> {
         return Ok(true);
     };
     let copies = copies::of(&control.store, id).await?;
-    let in_sync: Vec<ReplicaId> = copies::in_sync(&copies, server.node)
-        .iter()
-        .map(|copy| copy.id)
-        .collect();
+    let in_sync = copies::told(&copies, server.node);
     let Some(node) = control.store.nodes().find(node).await? else {
         return Ok(true);
     };
@@ -130,6 +130,13 @@ pub async fn degrade(control: &Control, owner: NodeId, id: ServerId) -> Result<(
     if gone.is_empty() {
         return Ok(());
     }
+    let all = copies::of(&tx, id).await?;
+    if all
+        .iter()
+        .any(|copy| copy.node == owner && gone.contains(&copy.id))
+    {
+        return leave_owner(control, tx, server, &gone, &why).await;
+    }
     let left = copies::leave(&tx, &server, &gone, &why).await?;
     tx.commit().await?;
     if left.is_empty() {
@@ -139,5 +146,36 @@ pub async fn degrade(control: &Control, owner: NodeId, id: ServerId) -> Result<(
     }
     tell(control, id).await;
     control.copies_due.notify_one();
+    Ok(())
+}
+
+/// The owner's own copy failed: a server reads it, so it moves to another one in sync; where there
+/// is none it starts again on what it has.
+async fn leave_owner(
+    control: &Control,
+    tx: Tx,
+    server: Server,
+    gone: &[ReplicaId],
+    why: &str,
+) -> Result<()> {
+    if server.operation.is_some() || server.state != ServerState::Running {
+        return Ok(());
+    }
+    let (id, name, old) = (server.id, server.name.clone(), server.node);
+    let reason = format!("its copy on its own node failed: {why}");
+    if copies::leave(&tx, &server, gone, why).await?.is_empty() {
+        let all = copies::of(&tx, id).await?;
+        if let Some(first) = copies::in_sync(&all, old).first() {
+            copies::keep_only(&tx, &server, first.id, server.epoch).await?;
+        }
+        begin(control, &tx, server, Wish::Restart, reason.clone()).await?;
+    } else {
+        let server = tx.servers().lock(id).await?;
+        let mut heirs = Heirs::read(control, &tx).await?;
+        fail_over(&tx, &mut heirs, server, reason.clone()).await?;
+    }
+    tx.commit().await?;
+    tracing::warn!(server = %name, reason, "a server leaves its node's copy");
+    wake(control);
     Ok(())
 }

@@ -247,6 +247,12 @@ requests! {
         pub ttl_s: Option<u32>,
     }
 
+    /// The operator says that a node is dead.
+    pub struct FenceNode {
+        /// The node's name, word for word.
+        pub confirm: String,
+    }
+
     /// A change of a node.
     pub struct UpdateNode {
         /// What it may be used for.

@@ -1,7 +1,7 @@
 //! Nodes, edges, instances, join tokens, capacity.
 
 use anyhow::Result;
-use undine_api::public::{CreateJoinToken, JoinRole, NodeUse, UpdateNode};
+use undine_api::public::{CreateJoinToken, FenceNode, JoinRole, NodeUse, UpdateNode};
 use undine_client::new_key;
 
 use super::{ANY, Context, confirm, every};
@@ -53,6 +53,11 @@ pub async fn node(context: &Context, command: Node) -> Result<()> {
         }
         Node::Cordon { node } => set(context, &node, NodeUse::Cordoned).await,
         Node::Uncordon { node } => set(context, &node, NodeUse::Ready).await,
+        Node::Fence { node, confirm } => {
+            let id = context.node(&node).await?;
+            let wish = FenceNode { confirm };
+            context.tell(&context.client.fence_node(id, &new_key(), &wish).await?)
+        }
         Node::Remove {
             node,
             sure,

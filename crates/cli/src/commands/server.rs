@@ -1,7 +1,7 @@
 //! Servers.
 
 use anyhow::Result;
-use undine_api::public::CreateServer;
+use undine_api::public::{AcceptLoss, CreateServer, UpdateServer};
 use undine_client::new_key;
 
 use super::{ANY, Context, confirm, every};
@@ -32,6 +32,8 @@ pub async fn run(context: &Context, command: Server) -> Result<()> {
             vcpus,
             cpu,
             disk,
+            replicas,
+            importance,
             no_template,
             waiting,
         } => {
@@ -45,8 +47,8 @@ pub async fn run(context: &Context, command: Server) -> Result<()> {
                 disk,
                 template: no_template.then_some(false),
                 smtp: None,
-                replicas: None,
-                importance: None,
+                replicas,
+                importance,
             };
             let answer = context.client.create_server(&new_key(), &wish).await?;
             context.follow(answer, &waiting).await
@@ -64,6 +66,34 @@ pub async fn run(context: &Context, command: Server) -> Result<()> {
         Server::Restart { server, waiting } => {
             let id = context.server(&server).await?;
             let answer = context.client.restart_server(id, &new_key()).await?;
+            context.follow(answer, &waiting).await
+        }
+        Server::Protect {
+            server,
+            replicas,
+            importance,
+        } => {
+            let id = context.server(&server).await?;
+            let wish = UpdateServer {
+                memory: None,
+                vcpus: None,
+                cpu: None,
+                template: None,
+                smtp: None,
+                replicas,
+                importance,
+            };
+            context.tell(&context.client.update_server(id, ANY, &wish).await?)
+        }
+        Server::AcceptLoss {
+            server,
+            node,
+            confirm,
+            waiting,
+        } => {
+            let id = context.server(&server).await?;
+            let wish = AcceptLoss { confirm, node };
+            let answer = context.client.accept_loss(id, &new_key(), &wish).await?;
             context.follow(answer, &waiting).await
         }
         Server::Delete {

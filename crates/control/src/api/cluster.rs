@@ -21,6 +21,7 @@ pub fn routes() -> OpenApiRouter<Control> {
     OpenApiRouter::new()
         .routes(routes!(list_nodes))
         .routes(routes!(get_node, update_node, remove_node))
+        .routes(routes!(fence_node))
         .routes(routes!(list_edges))
         .routes(routes!(list_instances))
         .routes(routes!(list_join_tokens, create_join_token))
@@ -102,6 +103,25 @@ async fn remove_node(
 ) -> Answer<Operation> {
     let operation = nodes::remove(&control, &caller, id, expected).await?;
     Ok(Reply::accepted(None, operation))
+}
+
+/// Declares a node dead that control does not dare to: its servers come up elsewhere.
+#[utoipa::path(
+    post,
+    path = "/v1/nodes/{id}/fence",
+    tag = "nodes",
+    params(("id" = NodeId, Path, description = "The node.")),
+    request_body = FenceNode,
+    responses((status = 200, description = "It is fenced.", body = Node))
+)]
+async fn fence_node(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<NodeId>,
+    Body(wish): Body<FenceNode>,
+) -> Answer<Node> {
+    let node = nodes::fence(&control, &caller, id, wish).await?;
+    Ok(Reply::at(node.version, node))
 }
 
 /// Lists the edges.

@@ -12,7 +12,7 @@ use super::reply::{Answer, Reply};
 use crate::app::caller::{Caller, Expected};
 use crate::app::paging::PageWish;
 use crate::app::servers::Wish;
-use crate::app::{server_create, servers};
+use crate::app::{server_create, server_loss, servers};
 use crate::control::Control;
 
 /// Which servers.
@@ -48,6 +48,7 @@ pub fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(start_server))
         .routes(routes!(stop_server))
         .routes(routes!(restart_server))
+        .routes(routes!(accept_loss))
 }
 
 /// Lists the servers.
@@ -192,4 +193,24 @@ async fn restart_server(
     IfMatch(expected): IfMatch,
 ) -> Answer<ServerOperation> {
     wished(&control, &caller, id, expected, Wish::Restart).await
+}
+
+/// Accepts that the newest writes of a server are lost: it goes on with a copy that lacks them.
+#[utoipa::path(
+    post,
+    path = "/v1/servers/{id}/accept-loss",
+    tag = "servers",
+    params(("id" = ServerId, Path, description = "The server.")),
+    request_body = AcceptLoss,
+    responses((status = 202, description = "It is being worked on.", body = ServerOperation))
+)]
+async fn accept_loss(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<ServerId>,
+    IfMatch(expected): IfMatch,
+    Body(wish): Body<AcceptLoss>,
+) -> Answer<ServerOperation> {
+    let both = server_loss::accept(&control, &caller, id, expected, wish).await?;
+    Ok(Reply::accepted(Some(both.server.version), both))
 }

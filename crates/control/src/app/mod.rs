@@ -17,6 +17,7 @@ pub mod plans;
 pub mod releases;
 pub mod reports;
 pub mod server_create;
+pub mod server_loss;
 pub mod servers;
 pub mod site_change;
 pub mod site_create;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use undine_api::internal::NodeUsage;
-use undine_api::public::{Committed, List, Node, NodeUse, Operation, UpdateNode};
+use undine_api::public::{Committed, FenceNode, List, Node, NodeUse, Operation, UpdateNode};
 use undine_model::lifecycle::NodeState;
 use undine_model::{Bytes, NodeId, Slug};
 use undine_store::{Db, NodeFilter, Resolution, ServerFilter};
@@ -12,6 +12,7 @@ use super::operations;
 use super::paging::PageWish;
 use crate::clock::now_ms;
 use crate::control::Control;
+use crate::fencing::{after, fence_in};
 use crate::operations::{NewOperation, start, wake};
 use crate::refusal::{Refusal, Result};
 
@@ -134,6 +135,9 @@ pub async fn update(
     let tx = control.store.begin().await?;
     let mut node = tx.nodes().lock(id).await?;
     expected.check("node", node.version)?;
+    if node.state != NodeState::Removed {
+        node.cordoned = wish.state == NodeUse::Cordoned;
+    }
     node.state = match (node.state, wish.state) {
         (NodeState::Removed, _) => {
             return Err(Refusal::conflict(
@@ -142,6 +146,8 @@ pub async fn update(
                 "The node is on its way out.",
             ));
         }
+        // It becomes ready, or cordoned, by itself when it is back and clean.
+        (NodeState::Fenced, _) => NodeState::Fenced,
         // It becomes ready by itself when it is heard of.
         (NodeState::Silent, NodeUse::Ready) => NodeState::Silent,
         (_, NodeUse::Ready) => NodeState::Ready,
@@ -210,4 +216,51 @@ pub async fn remove(
     tx.commit().await?;
     wake(control);
     Ok(shown)
+}
+
+/// Declares a node dead on the operator's word: neither witnesses nor the brake are asked. One
+/// that is heard now is not dead.
+pub async fn fence(
+    control: &Control,
+    caller: &Caller,
+    id: NodeId,
+    wish: FenceNode,
+) -> Result<Node> {
+    let node = control.store.nodes().get(id).await?;
+    if wish.confirm != node.name.as_str() {
+        return Err(Refusal::invalid(
+            "confirm",
+            format!(
+                "Fencing a node takes its name, {}, as confirmation.",
+                node.name
+            ),
+        )
+        .remedy("Make sure that it is this node that is dead, then send its name."));
+    }
+    crate::asking::ask_instances(control).await?;
+    let silence = control.heard.silence(id, std::time::Instant::now());
+    if silence.is_some_and(|it| it < crate::heard::SUSPECT) {
+        return Err(Refusal::conflict(
+            "alive",
+            "The node is alive",
+            format!("{} was heard just now.", node.name),
+        )
+        .remedy("Cordon it and move its servers, or cut its power first."));
+    }
+    let reason = format!("{} says so", caller.actor());
+    let tx = control.store.begin().await?;
+    let Some(fenced) = fence_in(control, &tx, id, &reason).await? else {
+        return Err(Refusal::conflict(
+            "fenced",
+            "The node is fenced already",
+            format!("{} was declared dead before, or was removed.", node.name),
+        ));
+    };
+    let data = json!({"name": node.name, "servers": fenced.moved});
+    caller
+        .did(&tx, "node.fence", format!("node/{id}"), None, data)
+        .await?;
+    tx.commit().await?;
+    after(control, id, &reason, fenced);
+    get(control, id).await
 }

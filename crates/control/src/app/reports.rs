@@ -4,7 +4,7 @@
 use serde_json::json;
 use undine_api::edge::EdgeReport;
 use undine_api::internal::NodeReport;
-use undine_api::node::{Phase, SlotState};
+use undine_api::node::{Phase, SlotState, SlotStatus};
 use undine_model::lifecycle::{ServerEvent, ServerState};
 use undine_model::{EdgeId, NodeId};
 use undine_store::{
@@ -12,8 +12,10 @@ use undine_store::{
 };
 use uuid::Uuid;
 
+use crate::background::returned;
 use crate::clock::now_ms;
 use crate::control::Control;
+use crate::copies::is_live;
 use crate::operations::event_of;
 use crate::refusal::Result;
 use crate::routes::server_changed;
@@ -38,7 +40,50 @@ pub async fn node(control: &Control, id: NodeId, report: &NodeReport) -> Result<
     let samples = node_samples(control, id, report, now).await?;
     control.store.metrics().record(&samples).await?;
     replicas(control, id, report, now).await?;
+    leftovers(control, id, report).await?;
+    stands_still(control, id, report, now).await?;
     servers(control, id, report, now).await
+}
+
+/// What runs here and belongs elsewhere is ended, in a task of its own.
+async fn leftovers(control: &Control, id: NodeId, report: &NodeReport) -> Result<()> {
+    let node = control.store.nodes().get(id).await?;
+    if !is_live(node.state) {
+        // Cleaned as a whole before it is used again.
+        return Ok(());
+    }
+    for status in &report.status.servers {
+        if returned::leftover(control, id, status).await?.is_some() {
+            let (control, node) = (control.clone(), node.clone());
+            tokio::spawn(async move {
+                if let Err(error) = returned::clean(&control, &node).await {
+                    tracing::warn!(node = %node.name, %error, "leftovers could not be ended");
+                }
+            });
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A server that stands still although all of its slots live: it is told what is committed, and
+/// tries again.
+async fn stands_still(control: &Control, id: NodeId, report: &NodeReport, now: i64) -> Result<()> {
+    for status in &report.status.servers {
+        let live = |it: &SlotStatus| !matches!(it.state, SlotState::Failed);
+        if status.phase != Phase::Paused || !status.slots.iter().all(live) {
+            continue;
+        }
+        let Some(server) = control.store.servers().find(status.server).await? else {
+            continue;
+        };
+        let same = server.node == Some(id) && server.epoch == status.epoch;
+        if same && now - server.updated_at > SETTLED_MS {
+            let control = control.clone();
+            tokio::spawn(async move { slots::tell(&control, server.id).await });
+        }
+    }
+    Ok(())
 }
 
 /// Servers whose disk has failed slots: looked after at once, each in a task of its own.

@@ -193,8 +193,8 @@ pub async fn begin(
     reason: String,
 ) -> Result<(undine_store::Server, undine_store::Operation)> {
     free(tx, &server, wish).await?;
-    if matches!(wish, Wish::Start | Wish::Restart) && !owner_is_live(tx, &server).await? {
-        // Its node is dead: it comes up where a copy in sync is.
+    if matches!(wish, Wish::Start | Wish::Restart) && !owner_can(tx, &server).await? {
+        // It comes up where a copy in sync is.
         server.wanted = Wanted::Running;
         let mut heirs = Heirs::read(control, tx).await?;
         return fail_over(tx, &mut heirs, server, reason).await;
@@ -246,13 +246,20 @@ pub async fn begin(
     Ok((server, operation))
 }
 
-/// Could its owner be asked to start it? One that is merely silent is waited for.
-async fn owner_is_live(tx: &Tx, server: &undine_store::Server) -> Result<bool> {
-    let Some(node) = server.node else {
+/// Can its owner start it: is it not dead, and is its own copy in sync, or was nothing ever
+/// written? A node that is merely silent is waited for.
+async fn owner_can(tx: &Tx, server: &undine_store::Server) -> Result<bool> {
+    let Some(owner) = server.node else {
         return Ok(true);
     };
-    let node = tx.nodes().find(node).await?;
-    Ok(node.is_none_or(|node| node.state != NodeState::Fenced))
+    let node = tx.nodes().find(owner).await?;
+    if node.is_some_and(|node| node.state == NodeState::Fenced) {
+        return Ok(false);
+    }
+    let all = copies::of(tx, server.id).await?;
+    let members = copies::in_sync(&all, Some(owner));
+    let own = members.first().is_none_or(|first| first.node == owner);
+    Ok(server.blank || own)
 }
 
 /// Its VM ended unasked: copies may differ in writes that were under way, so one of them counts,

@@ -39,12 +39,9 @@ pub(super) async fn turn(control: &Control) -> Result<()> {
     let policy = Policy::of(&control.store).await?;
     for server in control.store.servers().all(&filter).await? {
         let all = copies::of(&control.store, server.id).await?;
-        let members: Vec<ReplicaId> = copies::in_sync(&all, server.node)
-            .iter()
-            .map(|copy| copy.id)
-            .collect();
-        let lacks = members.len() < wanted(&server);
-        if lacks && !control.slots.knows(server.id, server.epoch, &members) {
+        let told = copies::told(&all, server.node);
+        let lacks = copies::in_sync(&all, None).len() < wanted(&server);
+        if lacks && !control.slots.knows(server.id, server.epoch, &told) {
             let control = control.clone();
             tokio::spawn(async move { slots::tell(&control, server.id).await });
         }

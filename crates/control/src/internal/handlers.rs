@@ -6,15 +6,18 @@ use axum::Json;
 use axum::extract::{Query, State};
 use serde::Deserialize;
 use undine_api::edge::{EdgeReport, RouteUpdate};
+use undine_api::guard::Owned;
 use undine_api::internal::{
     Heard, Instances, JoinAnswer, JoinRequest, LeaseAnswer, LeaseRequest, NodeReport, RenewAnswer,
     RenewRequest, Role,
 };
 use undine_link::Peer;
-use undine_store::Lease;
+use undine_model::NodeId;
+use undine_store::{Db, Lease, ServerFilter};
 
 use crate::api::extract::Body;
 use crate::app::{cluster, joining, reports};
+use crate::background::restored::is_waiting;
 use crate::clock::now_ms;
 use crate::control::Control;
 use crate::leases::LEASE_MS;
@@ -68,9 +71,26 @@ pub(super) async fn lease(
     Ok(Json(LeaseAnswer {
         number: wish.number,
         lease_ms: LEASE_MS,
-        owns: None,
+        owns: owned(&control, node, wish.confirm).await,
         peers: control.leases.peers_of(node),
     }))
+}
+
+/// What the node owns, read now; none when it was not asked for or cannot be told for certain.
+async fn owned(control: &Control, node: NodeId, asked: bool) -> Option<Vec<Owned>> {
+    if !asked || is_waiting(control).await.unwrap_or(true) {
+        return None;
+    }
+    let filter = ServerFilter {
+        node: Some(node),
+        ..ServerFilter::default()
+    };
+    let servers = control.store.servers().all(&filter).await.ok()?;
+    let owned = servers.into_iter().map(|it| Owned {
+        server: it.id,
+        epoch: it.epoch,
+    });
+    Some(owned.collect())
 }
 
 pub(super) async fn node_report(

@@ -16,7 +16,7 @@ use undine_link::CallError;
 use undine_model::lifecycle::ServerState;
 use undine_store::{Db, ReplicaState, Server};
 
-use super::server_start::{boot, failed, open};
+use super::server_start::{boot, failed, open, superseded};
 use super::start_spec::{open_replica, replica_client};
 use super::trouble::{Outcome, Trouble};
 use super::work::Work;
@@ -56,7 +56,7 @@ async fn choose(work: &mut Work) -> Outcome<()> {
     let tx = work.control.store.begin().await?;
     let server = tx.servers().lock(server.id).await?;
     if server.operation != Some(work.operation.id) {
-        return Err(Trouble::Lost);
+        return Err(superseded());
     }
     let mut heirs = Heirs::read(&work.control, &tx).await?;
     let why = work.operation.reason.clone();
@@ -79,7 +79,7 @@ async fn own(work: &Work) -> Outcome<Server> {
     if server.operation == Some(work.operation.id) {
         Ok(server)
     } else {
-        Err(Trouble::Lost)
+        Err(superseded())
     }
 }
 

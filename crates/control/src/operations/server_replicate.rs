@@ -90,6 +90,12 @@ async fn join(work: &mut Work) -> Outcome<()> {
                 spec = Some(join_spec(work, resumed(&server, &copy)).await?);
             }
             Some(SlotState::Joining) => {}
+            // It failed before it counted: it leaves by a commit, and this operation ends.
+            Some(SlotState::Failed) => {
+                let owner = server.node.unwrap_or(copy.node);
+                slots::degrade(&work.control, owner, server.id).await?;
+                continue;
+            }
             _ => spec = Some(join_spec(work, prepare(work, &server, &copy).await?).await?),
         }
         let Some(wish) = &spec else { continue };
@@ -204,6 +210,8 @@ async fn commit(work: &mut Work) -> Outcome<()> {
             "It is begun anew by itself.",
         ));
     }
+    let failpoints = work.control.failpoints.clone();
+    failpoints.pass("server.replicate/commit/looked").await;
     let tx = work.control.store.begin().await?;
     let record = tx.servers().lock(server.id).await?;
     let mut copy = tx.replicas().get(copy.id).await?;

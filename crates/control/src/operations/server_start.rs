@@ -175,7 +175,7 @@ async fn settle(
     let tx = work.control.store.begin().await?;
     let record = tx.servers().lock(server.id).await?;
     if record.epoch != server.epoch {
-        return Err(Trouble::Lost);
+        return Err(superseded());
     }
     let now = now_ms();
     for copy in opened {
@@ -260,9 +260,12 @@ pub(super) async fn open(work: &mut Work) -> Outcome<()> {
     let server = work.server().await?;
     let tx = work.control.store.begin().await?;
     let mut record = tx.servers().lock(server.id).await?;
-    // What answered may be an earlier owner: a newer operation has the say.
-    if record.operation != Some(work.operation.id) {
-        return Err(Trouble::Lost);
+    match record.operation {
+        Some(id) if id == work.operation.id => {}
+        // Opened before this instance died over it.
+        None if record.state == ServerState::Running => return Ok(()),
+        // What answered may be an earlier owner: a newer operation has the say.
+        _ => return Err(superseded()),
     }
     let (state, _) = record.state.on(ServerEvent::Answered).map_err(|refused| {
         Trouble::stop(
@@ -287,6 +290,14 @@ pub(super) async fn open(work: &mut Work) -> Outcome<()> {
     tx.commit().await?;
     work.control.copies_due.notify_one();
     Ok(())
+}
+
+/// Something else was decided about the server: what this operation found out is of no use.
+pub(super) fn superseded() -> Trouble {
+    Trouble::stop(
+        "a newer operation works on the server",
+        "Nothing is left to do.",
+    )
 }
 
 pub(super) fn failed(work: &mut Work, detail: String) -> BoxFuture<'_, Outcome<()>> {

@@ -2,11 +2,13 @@
 //! operation ends, once.
 
 use serde_json::{Value, json};
+use undine_api::node::SlotState;
 use undine_control::failpoint::Action;
 use undine_control::operations::KINDS;
 use undine_model::Bytes;
 use undine_testkit::node::FakeNode;
 
+use crate::failover::Three;
 use crate::world::{Reply, World};
 
 /// A world in which every kind of operation can be started.
@@ -235,6 +237,65 @@ async fn content_arrives_although_control_dies_at_every_boundary() {
         "app.install",
     ])
     .await;
+}
+
+/// Every boundary of the steps of a kind.
+fn boundaries(kind: &str) -> Vec<String> {
+    let kind = KINDS.iter().find(|it| it.name == kind).unwrap();
+    let moments = ["before", "done", "after"];
+    let of = |step: &'static str| moments.map(|moment| format!("{}/{step}/{moment}", kind.name));
+    kind.steps.iter().flat_map(|step| of(step.name)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fail_over_ends_once_although_control_dies_at_every_boundary() {
+    for point in boundaries("server.failover") {
+        let mut three = Three::quiet(World::new().await).await;
+        let server = three.world.server("web-1", "static").await;
+        let dead = three.owner(&server).await;
+        three.world.instances[0]
+            .failpoints
+            .set(&point, Action::Halt);
+        three.kill(dead);
+        three.fence(dead).await.expect(200);
+        three.world.instances[0].failpoints.halted().await;
+        three.world.restart(0).await;
+        three.operation_ends(&server, "server.failover").await;
+        let after = three.until(&server, |it| it.running()).await;
+        assert_eq!(after.0["epoch"], 2, "died at {point}");
+        assert_ne!(three.owner(&server).await, dead);
+        assert_eq!(
+            three.operations(&server, "server.failover").await,
+            ["succeeded"]
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_filled_once_although_control_dies_at_every_boundary() {
+    for point in boundaries("server.replicate") {
+        let mut three = Three::quiet(World::new().await).await;
+        let server = three.world.server("web-1", "static").await;
+        three.world.instances[0]
+            .failpoints
+            .set(&point, Action::Halt);
+        three.fail_other_copy(&server).await;
+        three.world.instances[0].failpoints.halted().await;
+        three.world.restart(0).await;
+        three
+            .until(&server, |it| it.copies("in_sync").len() == 2)
+            .await;
+        three.operation_ends(&server, "server.replicate").await;
+        let ended = three.operations(&server, "server.replicate").await;
+        assert_eq!(ended, ["succeeded"], "died at {point}");
+        let owner = three.owner(&server).await;
+        let state = three.nodes[owner].state();
+        let slots = &state.servers[&server.parse().unwrap()].slots;
+        assert!(
+            slots.iter().all(|it| it.state == SlotState::Live),
+            "{slots:?}"
+        );
+    }
 }
 
 #[test]

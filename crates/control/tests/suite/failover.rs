@@ -3,10 +3,15 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use undine_model::{Bytes, NodeId, ServerId};
+use undine_api::node::{ReplicaState, SlotState};
+use undine_control::failpoint::Action;
+use undine_control::policy::Policy;
+use undine_model::{Bytes, NodeId, ReplicaId, ServerId};
+use undine_store::Db;
 use undine_testkit::node::FakeNode;
 
-use crate::world::World;
+use crate::world::{Reply, World};
+use undine_testkit::postgres::TestDatabase;
 
 /// Three nodes whose guards renew with every instance.
 pub struct Three {
@@ -19,12 +24,17 @@ impl Three {
         Self::on(World::new().await).await
     }
 
-    pub async fn on(world: World) -> Self {
+    /// Their guards are never heard: nothing is declared dead but by the operator.
+    pub async fn quiet(world: World) -> Self {
         let mut nodes = Vec::new();
         for name in ["node-1", "node-2", "node-3"] {
             nodes.push(world.node(name, Bytes::gib(8)).await);
         }
-        let three = Self { world, nodes };
+        Self { world, nodes }
+    }
+
+    pub async fn on(world: World) -> Self {
+        let three = Self::quiet(world).await;
         for node in &three.nodes {
             node.renew(&three.instances()).unwrap();
         }
@@ -54,6 +64,53 @@ impl Three {
     pub fn kill(&self, index: usize) {
         self.nodes[index].die();
         self.unseen(index);
+    }
+
+    /// The operator declares it dead.
+    pub async fn fence(&self, index: usize) -> Reply {
+        let path = format!("/v1/nodes/{}/fence", self.nodes[index].id);
+        let wish = json!({"confirm": format!("node-{}", index + 1)});
+        self.world.post(&path, wish).await
+    }
+
+    /// The copy that is not the owner's fails, and the owner says so; its index and its id.
+    pub async fn fail_other_copy(&self, server: &str) -> (usize, ReplicaId) {
+        let owner = self.owner(server).await;
+        let shown = self.shown(server).await;
+        let other = shown.copies("in_sync");
+        let other = other.iter().map(|it| self.index(it));
+        let other = other.filter(|it| *it != owner).last().unwrap();
+        let copy = self.nodes[other].state().replicas[&id(server)].id;
+        self.nodes[other].lose_daemon(id(server));
+        self.nodes[owner].fail_slot(id(server), copy);
+        let instance = self.world.instances[0].internal;
+        self.nodes[owner].send_report(instance).await.unwrap();
+        (other, copy)
+    }
+
+    /// The states of a server's operations of this kind, the newest first.
+    pub async fn operations(&self, server: &str, kind: &str) -> Vec<String> {
+        let path = format!("/v1/operations?subject={server}");
+        let page = self.world.get(&path).await.expect(200);
+        let items = page.body["items"].as_array().unwrap().iter();
+        items
+            .filter(|it| it["kind"] == kind)
+            .map(|it| it["state"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Waits until no operation of this kind is under way.
+    pub async fn operation_ends(&self, server: &str, kind: &str) {
+        let since = Instant::now();
+        loop {
+            let states = self.operations(server, kind).await;
+            let over = |it: &String| it == "succeeded" || it == "failed";
+            if !states.is_empty() && states.iter().all(over) {
+                return;
+            }
+            assert!(since.elapsed() < Duration::from_secs(30), "{states:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// No witness reaches the node.
@@ -189,14 +246,23 @@ async fn when_most_nodes_fall_silent_together_nobody_is_dead_until_the_operator_
     tokio::time::sleep(Duration::from_secs(7)).await;
     let shown = three.shown(&server).await;
     assert_eq!(shown.0["epoch"], 1, "{:#}", shown.0);
-    let events = three.world.instances[0].control.store.clone();
-    let events = undine_store::Db::events(&events);
-    let events = events.after(0, None, 500).await.unwrap();
+    let store = &three.world.instances[0].control.store;
+    let events = store.events().after(0, None, 500).await.unwrap();
     let brakes = events
         .iter()
         .filter(|it| it.event.kind == "node.brake")
         .count();
     assert_eq!(brakes, 2, "said once for each");
+
+    three.fence(owner).await.expect(200);
+    let waits = three.until(&server, |it| it.0["state"] != "running").await;
+    // Its other copy may be on the other dead node.
+    if waits
+        .copies("in_sync")
+        .contains(&three.nodes[3 - owner - other].id.to_string())
+    {
+        three.until(&server, |it| it.running()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,4 +285,356 @@ async fn a_server_with_one_copy_waits_for_its_node_and_comes_up_there() {
     three.until(&server, Shown::running).await;
     assert_eq!(three.owner(&server).await, dead);
     three.node_is(dead, "ready").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_copy_leaves_at_once_and_is_filled_again() {
+    let three = Three::quiet(World::new().await).await;
+    let server = three.world.server("web-1", "static").await;
+    let owner = three.owner(&server).await;
+    for node in &three.nodes {
+        node.state().hold_joins = true;
+    }
+    let (other, copy) = three.fail_other_copy(&server).await;
+    let left = three
+        .until(&server, |it| it.copies("in_sync").len() == 1)
+        .await;
+    assert_eq!(left.copies("in_sync"), [three.nodes[owner].id.to_string()]);
+    assert_eq!(left.0["epoch"], 1, "the owner stays the owner");
+    three
+        .until(&server, |it| it.copies("syncing").len() == 1)
+        .await;
+    {
+        let state = three.nodes[owner].state();
+        let slots = &state.servers[&id(&server)].slots;
+        assert!(
+            slots.iter().all(|it| it.state != SlotState::Failed),
+            "{slots:?}"
+        );
+    }
+    let since = Instant::now();
+    let state_of = || three.nodes[other].state().replicas[&id(&server)].state;
+    while state_of() != ReplicaState::Syncing {
+        assert!(
+            since.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            state_of()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    three.nodes[owner].state().hold_joins = false;
+    three
+        .until(&server, |it| it.copies("in_sync").len() == 2)
+        .await;
+    three.operation_ends(&server, "server.replicate").await;
+    let held = &three.nodes[other].state().replicas[&id(&server)];
+    assert_eq!((held.id, held.state), (copy, ReplicaState::Open));
+    assert_eq!(three.operations(&server, "server.failover").await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_fails_again_before_it_counts_never_counts() {
+    let three = Three::quiet(World::new().await).await;
+    let server = three.world.server("web-1", "static").await;
+    let owner = three.owner(&server).await;
+    let failpoints = &three.world.instances[0].failpoints;
+    // It is in its slot, the commit that would make it count is next.
+    failpoints.set("server.replicate/commit/looked", Action::Wait);
+    let (_, copy) = three.fail_other_copy(&server).await;
+    three
+        .until(&server, |it| it.copies("syncing").len() == 1)
+        .await;
+    let since = Instant::now();
+    while slot_of(&three, owner, &server, copy) != Some(SlotState::Live) {
+        assert!(since.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    three.nodes[owner].fail_slot(id(&server), copy);
+    let instance = three.world.instances[0].internal;
+    three.nodes[owner].send_report(instance).await.unwrap();
+    three
+        .until(&server, |it| it.copies("stale").len() == 1)
+        .await;
+    failpoints.clear();
+    three
+        .until(&server, |it| it.copies("in_sync").len() == 2)
+        .await;
+    three.operation_ends(&server, "server.replicate").await;
+    let ended = three.operations(&server, "server.replicate").await;
+    assert_eq!(
+        ended,
+        ["succeeded", "failed"],
+        "the first one never committed"
+    );
+}
+
+fn slot_of(three: &Three, owner: usize, server: &str, copy: ReplicaId) -> Option<SlotState> {
+    let state = three.nodes[owner].state();
+    let slots = state.servers[&id(server)].slots.iter();
+    slots
+        .clone()
+        .find(|it| it.replica == Some(copy))
+        .map(|it| it.state)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_node_s_copies_leave_all_servers_and_come_back_with_it() {
+    let mut three = Three::quiet(World::new().await).await;
+    let server = three.world.server("web-1", "static").await;
+    let owner = three.owner(&server).await;
+    let members = three.shown(&server).await.copies("in_sync");
+    let other = members
+        .iter()
+        .map(|it| three.index(it))
+        .find(|it| *it != owner)
+        .unwrap();
+    three.kill(other);
+    three.fence(other).await.expect(200);
+    let left = three
+        .until(&server, |it| it.copies("stale").len() == 1)
+        .await;
+    assert!(left.running() && left.0["epoch"] == 1, "{:#}", left.0);
+    let since = Instant::now();
+    while slot_of_empty(&three, owner, &server) != 1 {
+        assert!(
+            since.elapsed() < Duration::from_secs(5),
+            "the owner was told"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    three.come_back(other).await;
+    three.node_is(other, "ready").await;
+    let back = three
+        .until(&server, |it| it.copies("in_sync").len() == 2)
+        .await;
+    assert_eq!(back.0["epoch"], 1, "no server moves for no reason");
+    assert_eq!(three.owner(&server).await, owner);
+}
+
+fn slot_of_empty(three: &Three, owner: usize, server: &str) -> usize {
+    let state = three.nodes[owner].state();
+    let slots = state.servers[&id(server)].slots.iter();
+    slots.filter(|it| it.state == SlotState::Empty).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_whose_node_stays_away_is_replaced_and_removed_when_it_returns() {
+    let mut three = Three::quiet(World::new().await).await;
+    let policy = Policy {
+        replace_after_ms: 300,
+        ..Policy::default()
+    };
+    let store = three.world.instances[0].control.store.clone();
+    store.settings().put(Policy::KEY, &policy, 1).await.unwrap();
+    let server = three.world.server("web-1", "static").await;
+    let owner = three.owner(&server).await;
+    let members = three.shown(&server).await.copies("in_sync");
+    let other = members
+        .iter()
+        .map(|it| three.index(it))
+        .find(|it| *it != owner)
+        .unwrap();
+    let third = 3 - owner - other;
+    three.kill(other);
+    three.fence(other).await.expect(200);
+    let wanted = three.nodes[third].id.to_string();
+    three
+        .until(&server, |it| it.copies("in_sync").contains(&wanted))
+        .await;
+    assert!(
+        three.nodes[other]
+            .state()
+            .replicas
+            .contains_key(&id(&server))
+    );
+    three.come_back(other).await;
+    three.node_is(other, "ready").await;
+    assert!(
+        !three.nodes[other]
+            .state()
+            .replicas
+            .contains_key(&id(&server))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zombie_is_ended_when_it_returns_and_a_deleted_server_s_disk_goes_too() {
+    let mut three = Three::quiet(World::new().await).await;
+    let moved = three.world.server("moved", "static").await;
+    let dead = three.owner(&moved).await;
+    let wish = json!({"name": "gone", "profile": "static", "node": format!("node-{}", dead + 1)});
+    let reply = three.world.post("/v1/servers", wish).await.expect(202);
+    three.world.done(&reply).await;
+    let gone = reply.text("/server/id");
+    // Cut off, but alive.
+    three.nodes[dead].isolate();
+    three.fence(dead).await.expect(200);
+    three
+        .until(&moved, |it| it.running() && it.0["epoch"] == 2)
+        .await;
+    three
+        .until(&gone, |it| it.running() && it.0["epoch"] == 2)
+        .await;
+    let delete = format!("/v1/servers/{gone}");
+    let reply = three
+        .world
+        .change("DELETE", &delete, None)
+        .await
+        .expect(202);
+    three.world.done(&reply).await;
+    assert!(
+        three.nodes[dead].state().servers[&id(&moved)].running,
+        "a zombie"
+    );
+    three.come_back(dead).await;
+    three.node_is(dead, "ready").await;
+    let state = three.nodes[dead].state();
+    assert!(!state.servers.contains_key(&id(&moved)));
+    assert!(!state.servers.contains_key(&id(&gone)));
+    assert!(!state.replicas.contains_key(&id(&gone)));
+    assert!(
+        state.replicas.contains_key(&id(&moved)),
+        "to be filled again"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn control_cut_off_from_all_nodes_declares_nobody_dead() {
+    let three = Three::new().await;
+    let server = three.world.server("web-1", "static").await;
+    for node in &three.nodes {
+        node.isolate();
+    }
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    for index in 0..3 {
+        let path = format!("/v1/nodes/{}", three.nodes[index].id);
+        assert_ne!(three.world.get(&path).await.text("/state"), "fenced");
+    }
+    assert!(three.shown(&server).await.running(), "its route stays open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_instances_one_moves_the_servers_of_a_dead_node() {
+    let database = TestDatabase::new();
+    let mut world = World::on(Some(database.url().to_owned())).await;
+    world.another_instance().await;
+    let three = Three::on(world).await;
+    let server = three.world.server("web-1", "static").await;
+    let dead = three.owner(&server).await;
+    three.kill(dead);
+    three
+        .until(&server, |it| it.running() && it.0["epoch"] == 2)
+        .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(three.shown(&server).await.0["epoch"], 2);
+    assert_eq!(
+        three.operations(&server, "server.failover").await,
+        ["succeeded"]
+    );
+    let store = &three.world.instances[0].control.store;
+    let events = store.events().after(0, None, 500).await.unwrap();
+    let fenced = events
+        .iter()
+        .filter(|it| it.event.kind == "node.fenced")
+        .count();
+    assert_eq!(fenced, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loss_is_accepted_in_words_and_only_where_nothing_else_helps() {
+    let mut three = Three::quiet(World::new().await).await;
+    let server = three.world.server("web-1", "static").await;
+    let owner = three.owner(&server).await;
+    let path = format!("/v1/servers/{server}/accept-loss");
+    let members = three.shown(&server).await.copies("in_sync");
+    let other = members
+        .iter()
+        .map(|it| three.index(it))
+        .find(|it| *it != owner)
+        .unwrap();
+    let wish = json!({"confirm": "web-1", "node": format!("node-{}", other + 1)});
+    let refused = three.world.post(&path, wish.clone()).await.expect(409);
+    assert_eq!(refused.text("/type"), "not-needed");
+
+    // The other copy leaves; then the owner dies with the only one that counts.
+    three.kill(other);
+    three.fence(other).await.expect(200);
+    three
+        .until(&server, |it| it.copies("stale").len() == 1)
+        .await;
+    three.kill(owner);
+    three.fence(owner).await.expect(200);
+    let waits = three.until(&server, |it| it.0["state"] == "failed").await;
+    assert!(
+        waits.text_of("error").contains("waiting for a replica"),
+        "{:#}",
+        waits.0
+    );
+    three.come_back(other).await;
+    three.node_is(other, "ready").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(
+        three.shown(&server).await.0["epoch"],
+        1,
+        "a stale copy is not promoted"
+    );
+
+    let careless = json!({"confirm": "yes", "node": format!("node-{}", other + 1)});
+    let refused = three.world.post(&path, careless).await.expect(422);
+    assert_eq!(refused.text("/field"), "confirm");
+    let away = json!({"confirm": "web-1", "node": format!("node-{}", owner + 1)});
+    assert_eq!(
+        three
+            .world
+            .post(&path, away)
+            .await
+            .expect(409)
+            .text("/type"),
+        "node-away"
+    );
+    let accepted = three.world.post(&path, wish).await.expect(202);
+    three.world.done(&accepted).await;
+    let up = three.until(&server, |it| it.running()).await;
+    assert_eq!(up.0["epoch"], 2);
+    assert_eq!(three.owner(&server).await, other);
+    let audit = three.world.get("/v1/audit?limit=500").await.expect(200);
+    let rows = audit.body["items"].as_array().unwrap();
+    assert!(rows.iter().any(|row| row["action"] == "server.accept_loss"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_and_importance_are_checked_and_fencing_takes_the_name() {
+    let three = Three::new().await;
+    for (field, wish) in [
+        (
+            "replicas",
+            json!({"name": "a", "profile": "static", "replicas": 4}),
+        ),
+        (
+            "replicas",
+            json!({"name": "a", "profile": "static", "replicas": 0}),
+        ),
+        (
+            "importance",
+            json!({"name": "a", "profile": "static", "importance": 10}),
+        ),
+    ] {
+        let refused = three.world.post("/v1/servers", wish).await.expect(422);
+        assert_eq!(refused.text("/field"), field);
+    }
+    let path = format!("/v1/nodes/{}/fence", three.nodes[0].id);
+    let refused = three
+        .world
+        .post(&path, json!({"confirm": "node-2"}))
+        .await
+        .expect(422);
+    assert_eq!(refused.text("/field"), "confirm");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(three.fence(0).await.expect(409).text("/type"), "alive");
+    let wish = json!({"name": "all", "profile": "static", "replicas": 3, "importance": 9});
+    let reply = three.world.post("/v1/servers", wish).await.expect(202);
+    three.world.done(&reply).await;
+    let shown = three.shown(&reply.text("/server/id")).await;
+    assert_eq!(shown.copies("in_sync").len(), 3);
+    assert_eq!(shown.0["importance"], 9);
 }
