@@ -256,8 +256,9 @@ impl World {
                 continue;
             }
             let nodes = 0..self.nodes.len();
-            let said: BTreeMap<_, _> =
-                nodes.map(|it| (ids::node(it), self.sighting(it, server))).collect();
+            let said: BTreeMap<_, _> = nodes
+                .map(|it| (ids::node(it), self.sighting(it, server)))
+                .collect();
             match memory::adopt(self.store.record(server), &said) {
                 Ok(record) => {
                     self.note(|| format!("the operator adopts {record:?}"));
@@ -295,7 +296,9 @@ impl World {
             let Some(shown) = shown else { continue };
             let before = self.edge[server].1;
             if shown.iter().zip(before).any(|(now, then)| *now < then) {
-                self.violate(format!("server {server}: a page of epoch {epoch} is older than one before it"));
+                self.violate(format!(
+                    "server {server}: a page of epoch {epoch} is older than one before it"
+                ));
             }
             self.edge[server].1 = shown;
         }

@@ -44,7 +44,10 @@ impl World {
         self.send(Place::Guard(node), to, renew);
         for peer in 0..self.nodes.len() {
             if peer != node {
-                let probe = Msg::Probe { from: node, asked: now };
+                let probe = Msg::Probe {
+                    from: node,
+                    asked: now,
+                };
                 self.send(Place::Guard(node), Place::Guard(peer), probe);
             }
         }
@@ -74,7 +77,10 @@ impl World {
     }
 
     fn pause(&mut self, node: usize, server: usize) {
-        if let Some(vm) = self.nodes[node].vms[server].as_mut().filter(|it| !it.is_paused) {
+        if let Some(vm) = self.nodes[node].vms[server]
+            .as_mut()
+            .filter(|it| !it.is_paused)
+        {
             vm.is_paused = true;
             self.counts.pauses += 1;
             self.note(|| format!("node {node} pauses server {server}"));
@@ -83,7 +89,9 @@ impl World {
 
     /// What was superseded while it stood still must never run again.
     fn resume(&mut self, node: usize, server: usize) {
-        let Some(vm) = &mut self.nodes[node].vms[server] else { return };
+        let Some(vm) = &mut self.nodes[node].vms[server] else {
+            return;
+        };
         vm.is_paused = false;
         let epoch = vm.slots.epoch;
         let record = self.store.record(server);
@@ -100,7 +108,11 @@ impl World {
     pub(crate) fn guard(&mut self, node: usize, msg: Msg) {
         let me = Place::Guard(node);
         match msg {
-            Msg::Lease { number, owns, peers } => {
+            Msg::Lease {
+                number,
+                owns,
+                peers,
+            } => {
                 let lease_ms = self.policy.lease_ms;
                 let mind = &mut self.nodes[node].mind;
                 mind.peers(peers.into_iter().map(ids::node));
@@ -116,16 +128,35 @@ impl World {
             Msg::Reach { instance, about } => {
                 let asked = self.now;
                 self.nodes[node].witnessing[about] = Some(asked);
-                self.send(me, Place::Guard(about), Msg::Ping { from: node, instance });
-                let timeout = Event::WitnessTimeout { by: node, about, instance, asked };
+                self.send(
+                    me,
+                    Place::Guard(about),
+                    Msg::Ping {
+                        from: node,
+                        instance,
+                    },
+                );
+                let timeout = Event::WitnessTimeout {
+                    by: node,
+                    about,
+                    instance,
+                    asked,
+                };
                 self.at(WITNESS_MS, timeout);
             }
             Msg::Ping { from, instance } => {
                 self.send(me, Place::Guard(from), Msg::Pong { node, instance });
             }
-            Msg::Pong { node: about, instance } => {
+            Msg::Pong {
+                node: about,
+                instance,
+            } => {
                 self.nodes[node].witnessing[about] = None;
-                let said = Msg::Reached { about, by: node, is_reachable: true };
+                let said = Msg::Reached {
+                    about,
+                    by: node,
+                    is_reachable: true,
+                };
                 self.send(me, Place::Instance(instance), said);
             }
             _ => {}
@@ -136,7 +167,11 @@ impl World {
         let here = &mut self.nodes[by];
         if here.is_up && here.guard.is_up && here.witnessing[about] == Some(asked) {
             here.witnessing[about] = None;
-            let said = Msg::Reached { about, by, is_reachable: false };
+            let said = Msg::Reached {
+                about,
+                by,
+                is_reachable: false,
+            };
             self.send(Place::Guard(by), Place::Instance(instance), said);
         }
     }

@@ -57,6 +57,8 @@ pub struct Io {
     pub write: Option<(usize, u64)>,
     /// The replicas that have not answered.
     pub waiting: Vec<ReplicaId>,
+    /// A replica had it before any higher epoch was opened anywhere.
+    pub is_in_time: bool,
 }
 
 /// A replica that is being copied to.
@@ -109,7 +111,9 @@ impl Vm {
             Slot::Live(id) | Slot::Failed(id) => Some(id),
             Slot::Empty => None,
         });
-        replicas.into_iter().all(|id| self.targets.get(id).is_some_and(|it| it.0 == node))
+        replicas
+            .into_iter()
+            .all(|id| self.targets.get(id).is_some_and(|it| it.0 == node))
     }
 }
 
