@@ -257,7 +257,10 @@ impl World {
     }
 
     fn lease(&mut self, instance: usize, node: usize, number: u64, confirm: bool) {
-        let owns = confirm.then(|| {
+        // A store that went back cannot tell, before it was compared with what nodes have seen.
+        let generation = self.store.generation;
+        let can_tell = self.verified.iter().all(|it| *it == generation);
+        let owns = (confirm && can_tell).then(|| {
             let servers = 0..self.acked.len();
             let owned = servers.map(|it| self.store.record(it));
             let owned = owned.filter(|it| it.owner == Some(ids::node(node)));

@@ -256,6 +256,11 @@ pub enum Event {
         instance: usize,
         life: u64,
     },
+    ProbeTimeout {
+        node: usize,
+        peer: usize,
+        asked: u64,
+    },
     WitnessTimeout {
         by: usize,
         about: usize,

@@ -127,7 +127,7 @@ impl World {
             policy,
             bug,
             store: Store::new(records, nodes, instances, compares),
-            nodes: (0..nodes).map(|_| Node::new(servers, &policy)).collect(),
+            nodes: (0..nodes).map(|_| Node::new(servers)).collect(),
             instances: Vec::new(),
             cut: [[false; MACHINES]; MACHINES],
             loss: 0,
@@ -217,6 +217,7 @@ impl World {
             } => {
                 self.witness_timeout(by, about, instance, asked);
             }
+            Event::ProbeTimeout { node, peer, asked } => self.probe_timeout(node, peer, asked),
             Event::Writer { node, server, vm } => self.writer(node, server, vm),
             Event::GuestUp { node, server, vm } => self.guest_up(node, server, vm),
             Event::Child(request) => self.child(request),
@@ -275,7 +276,8 @@ impl World {
                 to: Place::Guard(it),
                 ..
             }
-            | Event::GuardTick { node: it, .. } => {
+            | Event::GuardTick { node: it, .. }
+            | Event::ProbeTimeout { node: it, .. } => {
                 node(*it).max(self.nodes[*it].guard.frozen_until)
             }
             Event::Deliver {
