@@ -128,9 +128,7 @@ pub fn open(
     match (here.copy, has_daemon) {
         (Copy::Open | Copy::Filling, true) => Ok(Open::Same),
         (Copy::Closed, _) => Ok(fresh(false)),
-        (_, _) => {
-            Err(HolderRefusal::MayLackWrites(asked.replica))
-        }
+        (_, _) => Err(HolderRefusal::MayLackWrites(asked.replica)),
     }
 }
 
@@ -224,7 +222,13 @@ mod tests {
             accept_stale: true,
             ..ASKED(3)
         };
-        let all = [Copy::Closed, Copy::Open, Copy::Filling, Copy::Stale, Copy::Half];
+        let all = [
+            Copy::Closed,
+            Copy::Open,
+            Copy::Filling,
+            Copy::Stale,
+            Copy::Half,
+        ];
         for copy in all {
             let refused = HolderRefusal::LowerEpoch { asked: 3, seen: 4 };
             assert_eq!(open(Some(&here(copy)), true, loud), Err(refused));
@@ -285,11 +289,21 @@ mod tests {
         assert_eq!(remove(Some(&gone), r(1), 6), Ok(None));
         assert_eq!(remove(Some(&here(Copy::Open)), r(2), 6), Ok(None));
         assert!(remove(Some(&here(Copy::Open)), r(1), 3).is_err());
-        let other = Opening { replica: r(2), create: true, ..ASKED(5) };
+        let other = Opening {
+            replica: r(2),
+            create: true,
+            ..ASKED(5)
+        };
         assert!(open(Some(&gone), false, other).is_err());
         let other = Opening { epoch: 6, ..other };
-        assert!(matches!(open(Some(&gone), false, other), Ok(Open::Fresh { create: true, .. })));
-        assert_eq!(open(Some(&gone), false, ASKED(7)), Err(HolderRefusal::Lost(r(1))));
+        assert!(matches!(
+            open(Some(&gone), false, other),
+            Ok(Open::Fresh { create: true, .. })
+        ));
+        assert_eq!(
+            open(Some(&gone), false, ASKED(7)),
+            Err(HolderRefusal::Lost(r(1)))
+        );
     }
 
     #[test]

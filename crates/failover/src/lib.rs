@@ -1,12 +1,12 @@
 //! The rules that keep a server one server while nodes die, links break and stores forget; pure.
-//! Control, guard and node run this code in earnest, and the simulator runs the same code. Safety
+//! Control and node run this code in earnest, and the simulator runs the same code; what a guard
+//! decides stands in the guard's own crate, and the simulator runs that as well. Safety
 //! never rests on clocks: leases and deadlines only make things fast. Times are milliseconds of
 //! the caller's own clock, one that never goes back.
 //!
 //! | module | who asks it | what |
 //! |---|---|---|
 //! | [`policy`] | all | the numbers |
-//! | [`lease`] | guard | what to pause, what to continue |
 //! | [`liveness`] | control | which nodes are dead |
 //! | [`membership`] | control | a server's record and every change of it |
 //! | [`memory`] | control | may a store that came back be trusted? |
@@ -20,7 +20,6 @@
 //! then [`machine::next`] is asked again and again with what is seen, and what it answers is done.
 
 pub mod holder;
-pub mod lease;
 pub mod liveness;
 pub mod machine;
 pub mod membership;

@@ -147,7 +147,11 @@ pub fn adopt(record: &Record, said: &BTreeMap<NodeId, Option<Sighting>>) -> Chan
     if let Some((owner, slots)) = runner {
         // What has failed and was not let go has everything as well: the guest stands still.
         let live = slots.live();
-        let members = if live.is_empty() { slots.failures() } else { live };
+        let members = if live.is_empty() {
+            slots.failures()
+        } else {
+            live
+        };
         return follow(record, owner, (highest, slots.version), &members);
     }
     let opened = known

@@ -11,7 +11,10 @@ fn main() {
     match arguments.first().map(String::as_str) {
         Some("replay") => {
             let name = arguments.get(2).cloned().unwrap_or_default();
-            let bug = Bug::ALL.iter().copied().find(|bug| format!("{bug:?}") == name);
+            let bug = Bug::ALL
+                .iter()
+                .copied()
+                .find(|bug| format!("{bug:?}") == name);
             let (result, trace) = undine_sim::replay(number(1).unwrap_or(0), bug);
             println!("{}\n{result:?}", trace.join("\n"));
         }
@@ -42,5 +45,8 @@ fn many(from: u64, count: u64) {
             }
         }
     }
-    println!("{count} seeds, {failed} failed, {:.1} s; {all:?}", begun.elapsed().as_secs_f64());
+    println!(
+        "{count} seeds, {failed} failed, {:.1} s; {all:?}",
+        begun.elapsed().as_secs_f64()
+    );
 }

@@ -24,19 +24,47 @@ impl World {
                     self.agent(node, *order);
                 }
             }
-            Msg::Ask { instance, server, token } => {
+            Msg::Ask {
+                instance,
+                server,
+                token,
+            } => {
                 let status = Box::new(self.status(node, server));
-                self.answer(node, instance, Msg::Status { server, token, status });
+                self.answer(
+                    node,
+                    instance,
+                    Msg::Status {
+                        server,
+                        token,
+                        status,
+                    },
+                );
             }
-            Msg::Open { instance, server, token, opening } => {
+            Msg::Open {
+                instance,
+                server,
+                token,
+                opening,
+            } => {
                 let (said, target) = self.open(node, server, opening);
                 let replica = opening.replica;
                 let there = self.nodes[node].holders[server].sidecar.as_ref();
                 let other = there.map(|it| it.replica).filter(|it| *it != replica);
-                let said = Msg::OpenSaid { server, token, replica, said, target, other };
+                let said = Msg::OpenSaid {
+                    server,
+                    token,
+                    replica,
+                    said,
+                    target,
+                    other,
+                };
                 self.answer(node, instance, said);
             }
-            Msg::Remove { server, replica, epoch } => {
+            Msg::Remove {
+                server,
+                replica,
+                epoch,
+            } => {
                 let here = &mut self.nodes[node].holders[server];
                 let removed = holder::remove(here.sidecar.as_ref(), replica, epoch);
                 if let Ok(Some(sidecar)) = removed {
@@ -46,22 +74,48 @@ impl World {
                     };
                 }
             }
-            Msg::Start { instance, server, token, start } => {
+            Msg::Start {
+                instance,
+                server,
+                token,
+                start,
+            } => {
                 self.start(node, server, &start);
                 self.answer(node, instance, Msg::Done { server, token });
             }
-            Msg::Slots { instance, server, token, committed } => {
+            Msg::Slots {
+                instance,
+                server,
+                token,
+                committed,
+            } => {
                 self.committed(node, server, &committed);
                 self.answer(node, instance, Msg::Done { server, token });
             }
-            Msg::Join { instance, server, token, join } => {
+            Msg::Join {
+                instance,
+                server,
+                token,
+                join,
+            } => {
                 self.begin_copy(node, server, join);
                 self.answer(node, instance, Msg::Done { server, token });
             }
-            Msg::See { instance, generation } => {
+            Msg::See {
+                instance,
+                generation,
+            } => {
                 let servers = 0..self.acked.len();
                 let said = servers.map(|server| self.sighting(node, server)).collect();
-                self.answer(node, instance, Msg::Saw { node, generation, said });
+                self.answer(
+                    node,
+                    instance,
+                    Msg::Saw {
+                        node,
+                        generation,
+                        said,
+                    },
+                );
             }
             Msg::Clean { instance, listed } => {
                 self.clean(node, &listed);
@@ -103,7 +157,12 @@ impl World {
             }),
             slots: Some(vm.slots.clone()),
             copying: vm.job.as_ref().map(|it| it.replica),
-            kept: vm.left.iter().filter(|(_, left)| kept(left)).map(|(id, _)| *id).collect(),
+            kept: vm
+                .left
+                .iter()
+                .filter(|(_, left)| kept(left))
+                .map(|(id, _)| *id)
+                .collect(),
         }
     }
 
@@ -127,26 +186,17 @@ impl World {
 
     fn open(&mut self, node: usize, server: usize, asked: Opening) -> (Opened, Target) {
         let incarnation = self.fresh();
-        let bug = self.bug;
         let here = &mut self.nodes[node].holders[server];
-        let daemon = here.daemon.as_ref();
-        let mut decided = holder::open(here.sidecar.as_ref(), daemon.is_some(), asked);
-        if bug == Some(Bug::AnyEpoch)
-            && matches!(decided, Err(HolderRefusal::LowerEpoch { .. }))
-        {
-            let newer = Opening { epoch: u64::MAX, ..asked };
-            decided = holder::open(here.sidecar.as_ref(), daemon.is_some(), newer);
-            if let Ok(Open::Fresh { sidecar, .. }) = &mut decided {
-                sidecar.epoch = asked.epoch;
-            }
-        }
-        match decided {
+        let has_daemon = here.daemon.is_some();
+        match holder::open(here.sidecar.as_ref(), has_daemon, asked) {
             Ok(Open::Same) => {
                 let incarnation = here.daemon.as_ref().map_or(0, |it| it.incarnation);
                 (Opened::Open(asked.epoch), (node, incarnation))
             }
             Ok(Open::Fresh { sidecar, create }) => {
-                if here.daemon.take().is_some() && let Some(disk) = &mut here.disk {
+                if here.daemon.take().is_some()
+                    && let Some(disk) = &mut here.disk
+                {
                     disk.crash(&mut self.rng);
                 }
                 here.sidecar = Some(sidecar);
@@ -175,13 +225,14 @@ impl World {
             return;
         }
         here.started[server] = start.epoch;
-        let slots = Slots::start(start.epoch, start.version, start.slots, &[start.replica]);
+        let replicas: Vec<ReplicaId> = start.replicas.iter().map(|it| it.0).collect();
+        let slots = Slots::start(start.epoch, start.version, start.slots, &replicas);
         here.written[server] = Some(slots.clone());
         here.vms[server] = Some(Vm {
             id,
             phase: Phase::Starting,
             slots,
-            targets: [(start.replica, start.target)].into(),
+            targets: start.replicas.iter().copied().collect(),
             is_paused: false,
             io: None,
             lazy: Default::default(),
@@ -191,14 +242,23 @@ impl World {
         });
         self.counts.moves += 1;
         let boot = self.rng.within(200, 1_200);
-        self.at(boot, Event::GuestUp { node, server, vm: id });
+        self.at(
+            boot,
+            Event::GuestUp {
+                node,
+                server,
+                vm: id,
+            },
+        );
     }
 
     /// Control has committed this.
     fn committed(&mut self, node: usize, server: usize, said: &Committed) {
         let bug = self.bug;
         let here = &mut self.nodes[node];
-        let Some(vm) = &mut here.vms[server] else { return };
+        let Some(vm) = &mut here.vms[server] else {
+            return;
+        };
         let said = Committed {
             syncing: match bug {
                 Some(Bug::JoinLeavesUnsaid) => Default::default(),
@@ -206,7 +266,9 @@ impl World {
             },
             ..said.clone()
         };
-        let Ok(leave) = vm.slots.committed(&said) else { return };
+        let Ok(leave) = vm.slots.committed(&said) else {
+            return;
+        };
         here.written[server] = Some(vm.slots.clone());
         for replica in leave {
             self.vacate(node, server, replica);
@@ -217,8 +279,13 @@ impl World {
     /// Swaps the placeholder in.
     pub(crate) fn vacate(&mut self, node: usize, server: usize, replica: ReplicaId) {
         let here = &mut self.nodes[node];
-        let local = here.holders[server].daemon.as_ref().map(|it| it.incarnation);
-        let Some(vm) = &mut here.vms[server] else { return };
+        let local = here.holders[server]
+            .daemon
+            .as_ref()
+            .map(|it| it.incarnation);
+        let Some(vm) = &mut here.vms[server] else {
+            return;
+        };
         if vm.slots.is_live(replica)
             && let Some(local) = local
         {
@@ -235,7 +302,9 @@ impl World {
     fn begin_copy(&mut self, node: usize, server: usize, join: Join) {
         let id = self.fresh();
         let here = &mut self.nodes[node];
-        let Some(vm) = &mut here.vms[server] else { return };
+        let Some(vm) = &mut here.vms[server] else {
+            return;
+        };
         if vm.slots.may_join(join.epoch).is_err() || vm.job.is_some() || !vm.slots.may_continue() {
             return;
         }
@@ -258,13 +327,23 @@ impl World {
             dirty: dirty & crate::vm::ALL,
         });
         let vm = vm.id;
-        self.at(20, Event::CopyStep { node, server, vm, job: id });
+        self.at(
+            20,
+            Event::CopyStep {
+                node,
+                server,
+                vm,
+                job: id,
+            },
+        );
     }
 
     fn clean(&mut self, node: usize, listed: &[(Option<NodeId>, u64)]) {
         for (server, (owner, epoch)) in listed.iter().enumerate() {
             let vm = self.nodes[node].vms[server].as_ref();
-            let Some(mine) = vm.map(|vm| vm.slots.epoch) else { continue };
+            let Some(mine) = vm.map(|vm| vm.slots.epoch) else {
+                continue;
+            };
             let is_owner = *owner == Some(ids::node(node));
             if mine < *epoch || (!is_owner && mine <= *epoch) {
                 self.nodes[node].vms[server] = None;

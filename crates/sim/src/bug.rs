@@ -23,8 +23,6 @@ pub enum Bug {
     TrustStore,
     /// A bitmap counts although its daemon was started anew.
     BitmapOfAnotherDaemon,
-    /// A holder takes every epoch.
-    AnyEpoch,
     /// A daemon that starts again exports under its old name.
     SameIncarnation,
     /// Nodes take orders that were read from the store before it went back.
@@ -44,7 +42,6 @@ impl Bug {
         Self::KeepAll,
         Self::TrustStore,
         Self::BitmapOfAnotherDaemon,
-        Self::AnyEpoch,
         Self::SameIncarnation,
         Self::NoTerms,
     ];

@@ -69,7 +69,10 @@ impl World {
             return Some(format!("{name} does not run on node {owner}"));
         };
         if !vm.runs() {
-            return Some(format!("{name} stands still on node {owner}: {:?}", vm.slots));
+            return Some(format!(
+                "{name} stands still on node {owner}: {:?}",
+                vm.slots
+            ));
         }
         if record.in_sync().count() < record.slots {
             return Some(format!("{name} lacks copies: {:?}", record.replicas));

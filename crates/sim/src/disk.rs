@@ -72,7 +72,10 @@ mod tests {
             assert_eq!((disk.read(0), disk.worst()[0], disk.worst()[1]), (8, 7, 0));
             disk.crash(&mut Rng::new(seed));
             assert!(disk.read(0) == 7 || disk.read(0) == 8);
-            if disk.read(1) == 9 { kept += 1 } else { gone += 1 }
+            match disk.read(1) {
+                9 => kept += 1,
+                _ => gone += 1,
+            }
         }
         assert!(kept > 20 && gone > 20);
     }

@@ -6,16 +6,14 @@ use std::collections::BTreeSet;
 
 use undine_failover::holder::Opening;
 use undine_failover::machine::{self, Next, Opened, Seen};
-use undine_failover::membership::{self, Change as Changed, Record, Refusal, Worth};
+use undine_failover::membership::{self, Record, Worth};
 use undine_failover::memory::{self, Trust};
-use undine_failover::resync::{self, Fill, Spot};
-use undine_failover::slots::Committed;
-use undine_model::{Bytes, NodeId, ReplicaId};
+use undine_model::{NodeId, ReplicaId};
 
 use crate::bug::Bug;
 use crate::ids;
 use crate::instance::Read;
-use crate::msg::{Change, Join, Msg, Place, Start, Status, Target};
+use crate::msg::{Change, Msg, Place, Start, Status, Target};
 use crate::world::World;
 
 const CLAIM_MS: u64 = 3_000;
@@ -48,14 +46,18 @@ impl World {
         match owner {
             Some(owner) if !self.store.fenced()[owner] => {
                 let token = self.await_answer(instance, server);
-                let ask = Msg::Ask { instance, server, token };
+                let ask = Msg::Ask {
+                    instance,
+                    server,
+                    token,
+                };
                 self.send(Place::Instance(instance), Place::Agent(owner), ask);
             }
             _ => self.decide(instance, server, None),
         }
     }
 
-    fn await_answer(&mut self, instance: usize, server: usize) -> u64 {
+    pub(crate) fn await_answer(&mut self, instance: usize, server: usize) -> u64 {
         let token = self.fresh();
         let until = self.now + PATIENCE_MS;
         self.instances[instance].work[server].token = Some((token, until));
@@ -65,9 +67,7 @@ impl World {
     /// A store that went back is trusted only after every node was asked.
     fn is_clear(&mut self, instance: usize, server: usize, generation: u64) -> bool {
         let here = &mut self.instances[instance];
-        if here.clear[server] == generation
-            || generation == 1
-            || self.bug == Some(Bug::TrustStore)
+        if here.clear[server] == generation || generation == 1 || self.bug == Some(Bug::TrustStore)
         {
             self.verified[server] = generation;
             return true;
@@ -76,7 +76,11 @@ impl World {
             here.said_of = generation;
             here.said.clear();
         }
-        let said = here.said.iter().map(|(node, all)| (*node, all[server].clone())).collect();
+        let said = here
+            .said
+            .iter()
+            .map(|(node, all)| (*node, all[server].clone()))
+            .collect();
         // Whoever holds nothing, as the store remembers it, may hold what it has forgotten.
         let has_all = here.said.len() == self.nodes.len();
         let trust = memory::trust(self.store.record(server), &said);
@@ -93,7 +97,10 @@ impl World {
             }
             Trust::Clear | Trust::Asking(_) => {
                 for node in 0..self.nodes.len() {
-                    let see = Msg::See { instance, generation };
+                    let see = Msg::See {
+                        instance,
+                        generation,
+                    };
                     self.order(instance, node, generation, see);
                 }
             }
@@ -103,7 +110,10 @@ impl World {
 
     fn dead(&self) -> BTreeSet<NodeId> {
         let fenced = self.store.fenced().iter().enumerate();
-        fenced.filter(|(_, it)| **it).map(|(node, _)| ids::node(node)).collect()
+        fenced
+            .filter(|(_, it)| **it)
+            .map(|(node, _)| ids::node(node))
+            .collect()
     }
 
     /// The answer is there: one thing is done.
@@ -111,9 +121,18 @@ impl World {
         if !self.has_store(instance) {
             return;
         }
-        let Some(read) = self.instances[instance].work[server].read.clone() else { return };
-        let record = &read.record;
+        let Some(mut read) = self.instances[instance].work[server].read.clone() else {
+            return;
+        };
         let dead = self.dead();
+        if self.bug == Some(Bug::ForgetDeadCopy) {
+            for it in &mut read.record.replicas {
+                if it.worth == Worth::InSync && dead.contains(&it.node) {
+                    it.worth = Worth::Stale;
+                }
+            }
+        }
+        let record = &read.record;
         if let Some(status) = status
             && status.vm.is_some_and(|vm| vm.epoch == record.epoch)
             && status.slots.is_some()
@@ -129,7 +148,11 @@ impl World {
                 let stale = |it: &&membership::Replica| {
                     it.worth == Worth::Stale && !dead.contains(&it.node)
                 };
-                record.replicas.iter().find(stale).map(|it| (it.id, "planted"))
+                record
+                    .replicas
+                    .iter()
+                    .find(stale)
+                    .map(|it| (it.id, "planted"))
             }
             _ => None,
         };
@@ -144,11 +167,16 @@ impl World {
         };
         let next = machine::next(&seen);
         self.note(|| format!("instance {instance} server {server}: {next:?}"));
-        self.act(instance, server, &read, next);
+        if !self.keeps_all(instance, server, &read, &next) {
+            self.act(instance, server, &read, next);
+        }
     }
 
     fn target(&mut self, record: &Record, dead: &BTreeSet<NodeId>) -> Option<NodeId> {
-        let holders = record.in_sync().map(|it| it.node).filter(|it| !dead.contains(it));
+        let holders = record
+            .in_sync()
+            .map(|it| it.node)
+            .filter(|it| !dead.contains(it));
         let holders: Vec<NodeId> = holders.collect();
         if !holders.is_empty() {
             return Some(holders[self.rng.below(holders.len())]);
@@ -160,7 +188,11 @@ impl World {
     fn act(&mut self, instance: usize, server: usize, read: &Read, next: Next) {
         match next {
             Next::Commit(record, _) => self.commit(instance, server, read, record),
-            Next::Open { node, replica, epoch } => {
+            Next::Open {
+                node,
+                replica,
+                epoch,
+            } => {
                 let opening = Opening {
                     replica,
                     epoch,
@@ -168,31 +200,75 @@ impl World {
                     resync: false,
                     accept_stale: false,
                 };
-                self.open_at(instance, server, ids::number(node), read.generation, opening);
+                self.open_at(
+                    instance,
+                    server,
+                    ids::number(node),
+                    read.generation,
+                    opening,
+                );
             }
-            Next::Start { node, epoch, replica } => {
-                let work = &self.instances[instance].work[server];
-                let Some((_, target)) = work.opened.get(&replica) else { return };
-                let start = Box::new(Start {
-                    epoch,
-                    version: read.record.version,
-                    slots: read.record.slots,
-                    replica,
-                    target: *target,
-                });
-                let token = self.await_answer(instance, server);
-                let start = Msg::Start { instance, server, token, start };
-                self.order(instance, ids::number(node), read.generation, start);
+            Next::Start { node, replica, .. } => {
+                self.start_at(instance, server, read, ids::number(node), &[replica]);
             }
             Next::MoveRoute { epoch, .. } => {
                 let token = self.await_answer(instance, server);
                 let generation = read.generation;
-                let route = Msg::Route { instance, server, token, generation, epoch };
+                let route = Msg::Route {
+                    instance,
+                    server,
+                    token,
+                    generation,
+                    epoch,
+                };
                 self.send(Place::Instance(instance), Place::Store, route);
             }
             Next::WaitGuest(_) => {}
             Next::Waiting(_) | Next::Done { .. } => self.release(instance, server),
         }
+    }
+
+    fn start_at(
+        &mut self,
+        instance: usize,
+        server: usize,
+        read: &Read,
+        node: usize,
+        replicas: &[ReplicaId],
+    ) {
+        let opened = &self.instances[instance].work[server].opened;
+        let replicas = replicas
+            .iter()
+            .filter_map(|it| Some((*it, opened.get(it)?.1)));
+        let start = Box::new(Start {
+            epoch: read.record.epoch,
+            version: read.record.version,
+            slots: read.record.slots,
+            replicas: replicas.collect(),
+        });
+        let token = self.await_answer(instance, server);
+        let start = Msg::Start {
+            instance,
+            server,
+            token,
+            start,
+        };
+        self.order(instance, node, read.generation, start);
+    }
+
+    /// The planted [`Bug::KeepAll`]: instead of keeping one, start with all.
+    fn keeps_all(&mut self, instance: usize, server: usize, read: &Read, next: &Next) -> bool {
+        let Next::Commit(_, why) = next else {
+            return false;
+        };
+        if self.bug != Some(Bug::KeepAll) || !why.contains("is kept") {
+            return false;
+        }
+        let all: Vec<ReplicaId> = read.record.in_sync_ids().into_iter().collect();
+        if let Some(owner) = read.record.owner.map(ids::number) {
+            self.start_at(instance, server, read, owner, &all);
+        }
+        true
     }
 
     fn release(&mut self, instance: usize, server: usize) {
@@ -203,12 +279,21 @@ impl World {
         self.instances[instance].work[server].opened.clear();
     }
 
-    fn commit(&mut self, instance: usize, server: usize, read: &Read, mut record: Record) {
+    pub(crate) fn commit(
+        &mut self,
+        instance: usize,
+        server: usize,
+        read: &Read,
+        mut record: Record,
+    ) {
         let before = &read.record;
-        let is_promotion = record.epoch > before.epoch;
-        if self.bug == Some(Bug::ForgetDeadCopy) && is_promotion {
-            for (it, was) in record.replicas.iter_mut().zip(&before.replicas) {
-                it.worth = was.worth;
+        if self.bug == Some(Bug::ForgetDeadCopy) {
+            let (dead, stands) = (self.dead(), self.store.record(server));
+            for it in &mut record.replicas {
+                let was = stands.replica(it.id).map(|it| it.worth);
+                if was == Ok(Worth::InSync) && dead.contains(&it.node) {
+                    it.worth = Worth::InSync;
+                }
             }
         }
         let token = self.await_answer(instance, server);
@@ -217,11 +302,16 @@ impl World {
             base: before.version,
             record,
         });
-        let commit = Msg::Commit { instance, server, token, change };
+        let commit = Msg::Commit {
+            instance,
+            server,
+            token,
+            change,
+        };
         self.send(Place::Instance(instance), Place::Store, commit);
     }
 
-    fn open_at(
+    pub(crate) fn open_at(
         &mut self,
         instance: usize,
         server: usize,
@@ -230,7 +320,12 @@ impl World {
         opening: Opening,
     ) {
         let token = self.await_answer(instance, server);
-        let open = Msg::Open { instance, server, token, opening };
+        let open = Msg::Open {
+            instance,
+            server,
+            token,
+            opening,
+        };
         self.order(instance, node, generation, open);
     }
 
@@ -242,10 +337,16 @@ impl World {
         node: usize,
         replica: ReplicaId,
     ) {
-        let Some(read) = self.instances[instance].work[server].read.clone() else { return };
+        let Some(read) = self.instances[instance].work[server].read.clone() else {
+            return;
+        };
         if read.record.replica(replica).is_err() {
             let epoch = read.record.epoch;
-            let remove = Msg::Remove { server, replica, epoch };
+            let remove = Msg::Remove {
+                server,
+                replica,
+                epoch,
+            };
             self.order(instance, node, read.generation, remove);
         }
     }
@@ -260,9 +361,10 @@ impl World {
         target: Target,
     ) {
         let work = &mut self.instances[instance].work[server];
-        let filling = work.read.as_ref().is_some_and(|it| {
-            it.record.syncing_ids().contains(&replica)
-        });
+        let filling = work
+            .read
+            .as_ref()
+            .is_some_and(|it| it.record.syncing_ids().contains(&replica));
         if filling && let Opened::Open(epoch) = said {
             work.filling.insert(replica, (target, epoch, false));
         } else {
@@ -277,158 +379,34 @@ impl World {
             return;
         }
         match msg {
-            Msg::Commit { instance, server, token, change } => {
-                let Change { generation, base, record } = *change;
+            Msg::Commit {
+                instance,
+                server,
+                token,
+                change,
+            } => {
+                let Change {
+                    generation,
+                    base,
+                    record,
+                } = *change;
                 let is_taken = self.store.commit(server, generation, base, &record);
                 self.note(|| format!("commit of version {} taken: {is_taken}", record.version));
                 let done = Msg::Done { server, token };
                 self.send(Place::Store, Place::Instance(instance), done);
             }
-            Msg::Route { instance, server, token, generation, epoch } => {
+            Msg::Route {
+                instance,
+                server,
+                token,
+                generation,
+                epoch,
+            } => {
                 self.store.move_route(server, generation, epoch);
                 let done = Msg::Done { server, token };
                 self.send(Place::Store, Place::Instance(instance), done);
             }
             _ => {}
         }
-    }
-
-    /// What the copies need. Tells whether there was anything.
-    fn copies(
-        &mut self,
-        instance: usize,
-        server: usize,
-        read: &Read,
-        status: &Status,
-        dead: &BTreeSet<NodeId>,
-    ) -> bool {
-        let record = &read.record;
-        let Some(slots) = &status.slots else { return false };
-        for replica in slots.failures() {
-            if let Ok(next) = membership::degrade(record, slots.epoch, replica) {
-                self.commit(instance, server, read, next);
-                return true;
-            }
-        }
-        if slots.live().is_empty() {
-            return false;
-        }
-        let known = |it: &ReplicaId| record.in_sync_ids().contains(it) || record.syncing_ids().contains(it);
-        let is_told = slots.version >= record.version
-            && slots.live().iter().chain(&slots.failures()).all(known);
-        if !is_told {
-            self.tell(instance, server, read);
-            return true;
-        }
-        for it in record.in_sync().filter(|it| dead.contains(&it.node)) {
-            if let Ok(next) = membership::degrade(record, record.epoch, it.id) {
-                self.commit(instance, server, read, next);
-                return true;
-            }
-        }
-        for replica in record.syncing_ids() {
-            if let Some(did) = self.fill(instance, server, read, status, replica, dead) {
-                return did;
-            }
-        }
-        self.plan(instance, server, read, dead)
-    }
-
-    fn tell(&mut self, instance: usize, server: usize, read: &Read) {
-        let record = &read.record;
-        let Some(owner) = record.owner.map(ids::number) else { return };
-        let committed = Box::new(Committed {
-            epoch: record.epoch,
-            version: record.version,
-            in_sync: record.in_sync_ids(),
-            syncing: record.syncing_ids(),
-        });
-        let token = self.await_answer(instance, server);
-        let slots = Msg::Slots { instance, server, token, committed };
-        self.order(instance, owner, read.generation, slots);
-    }
-
-    /// A replica that is being filled. None: nothing to do for it.
-    fn fill(
-        &mut self,
-        instance: usize,
-        server: usize,
-        read: &Read,
-        status: &Status,
-        replica: ReplicaId,
-        dead: &BTreeSet<NodeId>,
-    ) -> Option<bool> {
-        let record = &read.record;
-        let found = record.replica(replica).ok()?;
-        let slots = status.slots.as_ref()?;
-        if slots.is_live(replica) {
-            let next = membership::join(record, slots.epoch, replica);
-            return Some(self.commit_if(instance, server, read, next));
-        }
-        if status.copying == Some(replica) {
-            return Some(true);
-        }
-        let filling = self.instances[instance].work[server].filling.get(&replica).copied();
-        let filling = filling.filter(|it| it.1 == record.epoch);
-        if dead.contains(&found.node) || filling.is_some_and(|it| it.2) {
-            // The copy was begun and is not there any more: it failed.
-            self.instances[instance].work[server].filling.remove(&replica);
-            let next = membership::degrade(record, record.epoch, replica);
-            return Some(self.commit_if(instance, server, read, next));
-        }
-        let Some((target, epoch, _)) = filling else {
-            let opening = Opening {
-                replica,
-                epoch: record.epoch,
-                create: true,
-                resync: true,
-                accept_stale: false,
-            };
-            let node = ids::number(found.node);
-            self.open_at(instance, server, node, read.generation, opening);
-            return Some(true);
-        };
-        let method = resync::method(record, found, status.kept.contains(&replica));
-        let join = Join { epoch, replica, target, method };
-        self.instances[instance].work[server].filling.insert(replica, (target, epoch, true));
-        let token = self.await_answer(instance, server);
-        let join = Msg::Join { instance, server, token, join };
-        let owner = record.owner.map(ids::number)?;
-        self.order(instance, owner, read.generation, join);
-        Some(true)
-    }
-
-    fn commit_if(&mut self, instance: usize, server: usize, read: &Read, next: Changed) -> bool {
-        match next {
-            Ok(next) => {
-                self.commit(instance, server, read, next);
-                true
-            }
-            Err(_) => false,
-        }
-    }
-
-    fn plan(&mut self, instance: usize, server: usize, read: &Read, dead: &BTreeSet<NodeId>) -> bool {
-        let record = &read.record;
-        let nodes = (0..self.nodes.len()).map(ids::node);
-        let alive = nodes.filter(|it| !dead.contains(it));
-        let spots: Vec<Spot> = alive
-            .map(|node| Spot {
-                node,
-                free: Bytes::gib(9),
-                rack: None,
-            })
-            .collect();
-        let plan = resync::plan(record, &spots, Bytes::gib(1));
-        let Some((fill, _)) = plan.into_iter().next() else { return false };
-        let next: Result<Record, Refusal> = match fill {
-            Fill::Begin(id) => membership::begin_sync(record, record.epoch, id),
-            Fill::Remove(id) => membership::remove(record, id),
-            Fill::Add(node) => {
-                let id = ids::replica(self.fresh() as usize);
-                membership::add(record, record.epoch, id, node)
-            }
-        };
-        self.commit_if(instance, server, read, next)
     }
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use undine_failover::holder;
-use undine_failover::lease::Guard;
 use undine_failover::memory;
+use undine_guard::brain::Brain;
+use undine_guard::lease::Lease;
+use undine_guard::ledger::Ledger;
 
 use crate::bug::Bug;
 use crate::ids;
@@ -70,14 +72,13 @@ impl World {
 
     pub(crate) fn boot(&mut self, node: usize) {
         let now = self.now;
-        let policy = self.policy;
         let here = &mut self.nodes[node];
         if here.is_up {
             return;
         }
         here.is_up = true;
-        here.mind = Guard::new(&policy, now);
-        here.asked_ms = 0;
+        let peers = here.mind.peers();
+        here.mind = Brain::new(now, Lease::default(), peers, Ledger::default());
         self.agent_up(node);
         self.guard_up(node);
     }
@@ -130,8 +131,13 @@ impl World {
             return;
         }
         here.guard.is_up = true;
-        // The file that it kept tells what the one before had paused.
-        here.mind = here.mind.clone().again(now);
+        // Files tell what the one before it had paused, how its lease stood, and who its peers are.
+        let old = &here.mind;
+        let lease = old
+            .lease()
+            .until_ms()
+            .map_or_else(Lease::default, Lease::remembered);
+        here.mind = Brain::new(now, lease, old.peers(), old.ledger().clone());
         let life = here.guard.life;
         self.at(10, Event::GuardTick { node, life });
     }
@@ -256,8 +262,9 @@ impl World {
                 continue;
             }
             let nodes = 0..self.nodes.len();
-            let said: BTreeMap<_, _> =
-                nodes.map(|it| (ids::node(it), self.sighting(it, server))).collect();
+            let said: BTreeMap<_, _> = nodes
+                .map(|it| (ids::node(it), self.sighting(it, server)))
+                .collect();
             match memory::adopt(self.store.record(server), &said) {
                 Ok(record) => {
                     self.note(|| format!("the operator adopts {record:?}"));
@@ -295,7 +302,9 @@ impl World {
             let Some(shown) = shown else { continue };
             let before = self.edge[server].1;
             if shown.iter().zip(before).any(|(now, then)| *now < then) {
-                self.violate(format!("server {server}: a page of epoch {epoch} is older than one before it"));
+                self.violate(format!(
+                    "server {server}: a page of epoch {epoch} is older than one before it"
+                ));
             }
             self.edge[server].1 = shown;
         }

@@ -114,7 +114,13 @@ impl World {
         let known: Vec<_> = fenced.map(|(node, it)| (ids::node(node), *it)).collect();
         here.watch.know(now, &known);
         let mut ages = Vec::new();
-        for heard in self.store.heard.iter().enumerate().filter(|(it, _)| *it != instance) {
+        for heard in self
+            .store
+            .heard
+            .iter()
+            .enumerate()
+            .filter(|(it, _)| *it != instance)
+        {
             let heard = heard.1.iter().enumerate();
             ages.extend(heard.filter_map(|(node, at)| Some((ids::node(node), now - (*at)?))));
         }
@@ -149,7 +155,10 @@ impl World {
         }
         *last = now;
         for witness in witnesses {
-            let reach = Msg::Reach { instance, about: node };
+            let reach = Msg::Reach {
+                instance,
+                about: node,
+            };
             let to = Place::Guard(ids::number(*witness));
             self.send(Place::Instance(instance), to, reach);
         }
@@ -157,7 +166,9 @@ impl World {
 
     /// A dead node that is heard again is cleaned before it counts.
     fn welcome(&mut self, instance: usize, node: usize) {
-        let age = self.instances[instance].watch.age_ms(self.now, ids::node(node));
+        let age = self.instances[instance]
+            .watch
+            .age_ms(self.now, ids::node(node));
         if age.is_none_or(|age| age > 1_000) {
             return;
         }
@@ -166,7 +177,10 @@ impl World {
             let record = self.store.record(it);
             (record.owner, record.epoch)
         });
-        let clean = Msg::Clean { instance, listed: listed.collect() };
+        let clean = Msg::Clean {
+            instance,
+            listed: listed.collect(),
+        };
         let generation = self.store.generation;
         self.order(instance, node, generation, clean);
     }
@@ -175,59 +189,89 @@ impl World {
     pub(crate) fn instance(&mut self, instance: usize, msg: Msg) {
         let now = self.now;
         let has_store = self.has_store(instance);
-        let here = &mut self.instances[instance];
         match msg {
-            Msg::Renew { node, number, echo, confirm } => {
+            Msg::Renew {
+                node,
+                number,
+                echo,
+                confirm,
+            } => {
+                let here = &mut self.instances[instance];
                 if here.watch.heard(now, ids::node(node), number, echo) {
                     here.heard[node] = Some(now);
                 }
                 self.lease(instance, node, number, confirm && has_store);
             }
-            Msg::Reached { about, by, is_reachable } => {
-                here.watch.witness(now, ids::node(about), ids::node(by), is_reachable);
+            Msg::Reached {
+                about,
+                by,
+                is_reachable,
+            } => {
+                let watch = &mut self.instances[instance].watch;
+                watch.witness(now, ids::node(about), ids::node(by), is_reachable);
             }
             Msg::Cleaned { node } => {
-                let is_heard = here.watch.age_ms(now, ids::node(node)).is_some_and(|it| it < 1_000);
+                let age = self.instances[instance].watch.age_ms(now, ids::node(node));
+                let is_heard = age.is_some_and(|it| it < 1_000);
                 if has_store && is_heard && self.store.fence(node, false) {
                     self.note(|| format!("instance {instance}: node {node} is back"));
                 }
             }
-            Msg::Saw { node, generation, said } => {
-                if here.said_of == generation {
-                    here.said.insert(ids::node(node), said);
-                }
+            Msg::Saw {
+                node,
+                generation,
+                said,
+            } if self.instances[instance].said_of == generation => {
+                let known = &mut self.instances[instance].said;
+                known.insert(ids::node(node), said);
             }
-            Msg::Status { server, token, status } => {
-                if self.is_awaited(instance, server, token) {
-                    self.decide(instance, server, Some(&status));
-                }
-            }
-            Msg::OpenSaid { server, token, replica, said, target, other } => {
-                if self.is_awaited(instance, server, token) {
-                    if let Some(other) = other.filter(|_| !matches!(said, Opened::Open(_))) {
-                        self.remove_unknown(instance, server, target.0, other);
-                    }
-                    self.open_said(instance, server, replica, said, target);
-                }
-            }
-            Msg::Done { server, token } => {
-                if self.is_awaited(instance, server, token) {
-                    self.look_after(instance, server);
-                }
+            Msg::Status { server, token, .. }
+            | Msg::OpenSaid { server, token, .. }
+            | Msg::Done { server, token }
+                if self.is_awaited(instance, server, token) =>
+            {
+                self.answered(instance, server, msg);
             }
             _ => {}
         }
     }
 
+    /// The answer to the question that was asked last.
+    fn answered(&mut self, instance: usize, server: usize, msg: Msg) {
+        match msg {
+            Msg::Status { status, .. } => self.decide(instance, server, Some(&status)),
+            Msg::OpenSaid {
+                replica,
+                said,
+                target,
+                other,
+                ..
+            } => {
+                if let Some(other) = other.filter(|_| !matches!(said, Opened::Open(_))) {
+                    self.remove_unknown(instance, server, target.0, other);
+                }
+                self.open_said(instance, server, replica, said, target);
+            }
+            _ => self.look_after(instance, server),
+        }
+    }
+
     fn lease(&mut self, instance: usize, node: usize, number: u64, confirm: bool) {
-        let owns = confirm.then(|| {
+        // A store that went back cannot tell, before it was compared with what nodes have seen.
+        let generation = self.store.generation;
+        let can_tell = self.verified.iter().all(|it| *it == generation);
+        let owns = (confirm && can_tell).then(|| {
             let servers = 0..self.acked.len();
             let owned = servers.map(|it| self.store.record(it));
             let owned = owned.filter(|it| it.owner == Some(ids::node(node)));
             owned.map(|it| (it.server, it.epoch)).collect()
         });
         let peers = (0..self.nodes.len()).filter(|it| *it != node).collect();
-        let lease = Msg::Lease { number, owns, peers };
+        let lease = Msg::Lease {
+            number,
+            owns,
+            peers,
+        };
         self.send(Place::Instance(instance), Place::Guard(node), lease);
     }
 

@@ -11,6 +11,8 @@
 mod agent;
 mod bug;
 mod check;
+mod copies;
+mod copying;
 mod disk;
 mod drive;
 mod faults;

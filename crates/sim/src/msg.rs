@@ -62,30 +62,126 @@ pub struct Status {
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub enum Msg {
-    Order { term: Term, order: Box<Msg> },
-    Renew { node: usize, number: u64, echo: u64, confirm: bool },
-    Lease { number: u64, owns: Option<Vec<(ServerId, u64)>>, peers: Vec<usize> },
-    Probe { from: usize, asked: u64 },
-    ProbeOk { node: usize, asked: u64 },
-    Reach { instance: usize, about: usize },
-    Ping { from: usize, instance: usize },
-    Pong { node: usize, instance: usize },
-    Reached { about: usize, by: usize, is_reachable: bool },
-    Ask { instance: usize, server: usize, token: u64 },
-    Status { server: usize, token: u64, status: Box<Status> },
-    Open { instance: usize, server: usize, token: u64, opening: Opening },
-    OpenSaid { server: usize, token: u64, replica: ReplicaId, said: Opened, target: Target, other: Option<ReplicaId> },
-    Remove { server: usize, replica: ReplicaId, epoch: u64 },
-    Start { instance: usize, server: usize, token: u64, start: Box<Start> },
-    Slots { instance: usize, server: usize, token: u64, committed: Box<Committed> },
-    Join { instance: usize, server: usize, token: u64, join: Join },
-    Commit { instance: usize, server: usize, token: u64, change: Box<Change> },
-    Route { instance: usize, server: usize, token: u64, generation: u64, epoch: u64 },
-    Done { server: usize, token: u64 },
-    See { instance: usize, generation: u64 },
-    Saw { node: usize, generation: u64, said: Vec<Option<Sighting>> },
-    Clean { instance: usize, listed: Vec<(Option<NodeId>, u64)> },
-    Cleaned { node: usize },
+    Order {
+        term: Term,
+        order: Box<Msg>,
+    },
+    Renew {
+        node: usize,
+        number: u64,
+        echo: u64,
+        confirm: bool,
+    },
+    Lease {
+        number: u64,
+        owns: Option<Vec<(ServerId, u64)>>,
+        peers: Vec<usize>,
+    },
+    Probe {
+        from: usize,
+        asked: u64,
+    },
+    ProbeOk {
+        node: usize,
+        asked: u64,
+    },
+    Reach {
+        instance: usize,
+        about: usize,
+    },
+    Ping {
+        from: usize,
+        instance: usize,
+    },
+    Pong {
+        node: usize,
+        instance: usize,
+    },
+    Reached {
+        about: usize,
+        by: usize,
+        is_reachable: bool,
+    },
+    Ask {
+        instance: usize,
+        server: usize,
+        token: u64,
+    },
+    Status {
+        server: usize,
+        token: u64,
+        status: Box<Status>,
+    },
+    Open {
+        instance: usize,
+        server: usize,
+        token: u64,
+        opening: Opening,
+    },
+    OpenSaid {
+        server: usize,
+        token: u64,
+        replica: ReplicaId,
+        said: Opened,
+        target: Target,
+        other: Option<ReplicaId>,
+    },
+    Remove {
+        server: usize,
+        replica: ReplicaId,
+        epoch: u64,
+    },
+    Start {
+        instance: usize,
+        server: usize,
+        token: u64,
+        start: Box<Start>,
+    },
+    Slots {
+        instance: usize,
+        server: usize,
+        token: u64,
+        committed: Box<Committed>,
+    },
+    Join {
+        instance: usize,
+        server: usize,
+        token: u64,
+        join: Join,
+    },
+    Commit {
+        instance: usize,
+        server: usize,
+        token: u64,
+        change: Box<Change>,
+    },
+    Route {
+        instance: usize,
+        server: usize,
+        token: u64,
+        generation: u64,
+        epoch: u64,
+    },
+    Done {
+        server: usize,
+        token: u64,
+    },
+    See {
+        instance: usize,
+        generation: u64,
+    },
+    Saw {
+        node: usize,
+        generation: u64,
+        said: Vec<Option<Sighting>>,
+    },
+    Clean {
+        instance: usize,
+        listed: Vec<(Option<NodeId>, u64)>,
+    },
+    Cleaned {
+        node: usize,
+    },
 }
 
 /// A start.
@@ -97,10 +193,8 @@ pub struct Start {
     pub version: u64,
     /// Slots.
     pub slots: usize,
-    /// The replica in the first slot.
-    pub replica: ReplicaId,
-    /// Its daemon.
-    pub target: Target,
+    /// The replicas in the first slots, and their daemons.
+    pub replicas: Vec<(ReplicaId, Target)>,
 }
 
 /// A copy that ends in a slot.
@@ -150,22 +244,75 @@ pub struct Request {
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub enum Event {
-    Deliver { to: Place, msg: Msg },
-    GuardTick { node: usize, life: u64 },
-    InstanceTick { instance: usize, life: u64 },
-    WitnessTimeout { by: usize, about: usize, instance: usize, asked: u64 },
-    Writer { node: usize, server: usize, vm: u64 },
-    GuestUp { node: usize, server: usize, vm: u64 },
+    Deliver {
+        to: Place,
+        msg: Msg,
+    },
+    GuardTick {
+        node: usize,
+        life: u64,
+    },
+    InstanceTick {
+        instance: usize,
+        life: u64,
+    },
+    ProbeTimeout {
+        node: usize,
+        peer: usize,
+        asked: u64,
+    },
+    WitnessTimeout {
+        by: usize,
+        about: usize,
+        instance: usize,
+        asked: u64,
+    },
+    Writer {
+        node: usize,
+        server: usize,
+        vm: u64,
+    },
+    GuestUp {
+        node: usize,
+        server: usize,
+        vm: u64,
+    },
     Child(Request),
-    ChildSaid { request: Request, is_done: bool },
-    IoTimeout { node: usize, server: usize, vm: u64, seq: u64 },
-    CopyStep { node: usize, server: usize, vm: u64, job: u64 },
-    Boot { node: usize },
-    AgentUp { node: usize },
-    GuardUp { node: usize },
-    InstanceUp { instance: usize },
-    StoreUp { goes_back: usize },
-    Uncut { from: usize, to: usize },
+    ChildSaid {
+        request: Request,
+        is_done: bool,
+    },
+    IoTimeout {
+        node: usize,
+        server: usize,
+        vm: u64,
+        seq: u64,
+    },
+    CopyStep {
+        node: usize,
+        server: usize,
+        vm: u64,
+        job: u64,
+    },
+    Boot {
+        node: usize,
+    },
+    AgentUp {
+        node: usize,
+    },
+    GuardUp {
+        node: usize,
+    },
+    InstanceUp {
+        instance: usize,
+    },
+    StoreUp {
+        goes_back: usize,
+    },
+    Uncut {
+        from: usize,
+        to: usize,
+    },
     EdgeReads,
     Fault,
     Heal,

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use undine_failover::Policy;
 use undine_failover::holder::Sidecar;
-use undine_failover::lease::Guard;
 use undine_failover::machine::Phase;
 use undine_failover::memory::Term;
 use undine_failover::slots::{Slot, Slots};
+use undine_guard::brain::Brain;
+use undine_guard::lease::Lease;
+use undine_guard::ledger::Ledger;
 use undine_model::ReplicaId;
 
 use crate::disk::{Content, Disk};
@@ -57,6 +58,8 @@ pub struct Io {
     pub write: Option<(usize, u64)>,
     /// The replicas that have not answered.
     pub waiting: Vec<ReplicaId>,
+    /// A replica had it before any higher epoch was opened anywhere.
+    pub is_in_time: bool,
 }
 
 /// A replica that is being copied to.
@@ -109,7 +112,9 @@ impl Vm {
             Slot::Live(id) | Slot::Failed(id) => Some(id),
             Slot::Empty => None,
         });
-        replicas.into_iter().all(|id| self.targets.get(id).is_some_and(|it| it.0 == node))
+        replicas
+            .into_iter()
+            .all(|id| self.targets.get(id).is_some_and(|it| it.0 == node))
     }
 }
 
@@ -125,9 +130,7 @@ pub struct Node {
     /// Its guard.
     pub guard: Process,
     /// What the guard knows; a file keeps it while the machine runs.
-    pub mind: Guard,
-    /// When the guard last asked control, and whom.
-    pub asked_ms: u64,
+    pub mind: Brain,
     /// Which instance it asks.
     pub asks: usize,
     /// Nodes that a witness asked about, and when: not answered yet.
@@ -146,7 +149,7 @@ pub struct Node {
 
 impl Node {
     /// A node with nothing on it.
-    pub fn new(servers: usize, policy: &Policy) -> Self {
+    pub fn new(servers: usize) -> Self {
         let process = Process {
             is_up: true,
             ..Process::default()
@@ -156,8 +159,7 @@ impl Node {
             frozen_until: 0,
             agent: process.clone(),
             guard: process,
-            mind: Guard::new(policy, 0),
-            asked_ms: 0,
+            mind: Brain::new(0, Lease::default(), Vec::new(), Ledger::default()),
             asks: 0,
             witnessing: [None; NODES],
             holders: vec![Holder::default(); servers],

@@ -6,7 +6,6 @@ use undine_failover::membership::invariant_2;
 
 use crate::bug::Bug;
 use crate::disk::BLOCKS;
-use crate::ids;
 use crate::msg::{Event, Request, Target};
 use crate::node::{Holder, Io, Vm};
 use crate::world::World;
@@ -16,36 +15,51 @@ pub const ALL: u8 = (1 << BLOCKS) - 1;
 
 impl World {
     pub(crate) fn vm(&mut self, node: usize, server: usize, id: u64) -> Option<&mut Vm> {
-        self.nodes[node].vms[server].as_mut().filter(|vm| vm.id == id)
+        self.nodes[node].vms[server]
+            .as_mut()
+            .filter(|vm| vm.id == id)
     }
 
     /// Can a request from there reach this daemon, and its answer come back?
-    fn reaches(&self, node: usize, target: usize) -> bool {
+    pub(crate) fn reaches(&self, node: usize, target: usize) -> bool {
         let is_frozen = self.nodes[target].frozen_until > self.now;
-        self.nodes[target].is_up
-            && !is_frozen
-            && !self.cut[node][target]
-            && !self.cut[target][node]
+        self.nodes[target].is_up && !is_frozen && !self.cut[node][target] && !self.cut[target][node]
     }
 
-    fn daemon(&mut self, server: usize, target: Target) -> Option<&mut Holder> {
+    pub(crate) fn daemon(&mut self, server: usize, target: Target) -> Option<&mut Holder> {
         let holder = &mut self.nodes[target.0].holders[server];
-        let is_it = holder.daemon.as_ref().is_some_and(|it| it.incarnation == target.1);
+        let is_it = holder
+            .daemon
+            .as_ref()
+            .is_some_and(|it| it.incarnation == target.1);
         (is_it && holder.disk.is_some()).then_some(holder)
     }
 
     /// The guest reads its disk; nothing that was acknowledged may be missing.
     pub(crate) fn guest_up(&mut self, node: usize, server: usize, id: u64) {
-        let Some(vm) = self.vm(node, server, id) else { return };
+        let Some(vm) = self.vm(node, server, id) else {
+            return;
+        };
         let (paused, live) = (vm.is_paused, vm.slots.live());
-        let first = live.first().and_then(|it| Some((*it, *vm.targets.get(it)?)));
-        let Some((replica, target)) = first else { return };
+        let first = live
+            .first()
+            .and_then(|it| Some((*it, *vm.targets.get(it)?)));
+        let Some((replica, target)) = first else {
+            return;
+        };
         let can_read = self.reaches(node, target.0) && self.daemon(server, target).is_some();
         if paused || !can_read {
             if !can_read {
                 self.replica_failed(node, server, replica);
             }
-            self.at(500, Event::GuestUp { node, server, vm: id });
+            self.at(
+                500,
+                Event::GuestUp {
+                    node,
+                    server,
+                    vm: id,
+                },
+            );
             return;
         }
         let holder = &self.nodes[target.0].holders[server];
@@ -56,7 +70,9 @@ impl World {
         });
         let content = content.unwrap_or_default();
         let acked = self.acked[server];
-        let epoch = self.nodes[node].vms[server].as_ref().map_or(0, |vm| vm.slots.epoch);
+        let epoch = self.nodes[node].vms[server]
+            .as_ref()
+            .map_or(0, |vm| vm.slots.epoch);
         for block in 0..BLOCKS {
             // A zombie may read old content: it acknowledges nothing.
             if content[block] < acked[block] && epoch >= self.opened[server] {
@@ -71,12 +87,21 @@ impl World {
             vm.lazy = content;
             vm.view = acked;
         }
-        self.at(10, Event::Writer { node, server, vm: id });
+        self.at(
+            10,
+            Event::Writer {
+                node,
+                server,
+                vm: id,
+            },
+        );
     }
 
     /// The guest's next request.
     pub(crate) fn writer(&mut self, node: usize, server: usize, id: u64) {
-        let Some(vm) = self.vm(node, server, id) else { return };
+        let Some(vm) = self.vm(node, server, id) else {
+            return;
+        };
         let is_idle = vm.runs() && vm.io.is_none();
         if is_idle {
             let block = self.rng.below(BLOCKS);
@@ -85,33 +110,71 @@ impl World {
             self.issue(node, server, write);
         }
         let pause = self.rng.within(25, 90);
-        self.at(pause, Event::Writer { node, server, vm: id });
+        self.at(
+            pause,
+            Event::Writer {
+                node,
+                server,
+                vm: id,
+            },
+        );
     }
 
     fn issue(&mut self, node: usize, server: usize, write: Option<(usize, u64)>) {
         let seq = self.fresh();
-        let Some(vm) = &mut self.nodes[node].vms[server] else { return };
+        let Some(vm) = &mut self.nodes[node].vms[server] else {
+            return;
+        };
         let waiting: Vec<_> = vm.slots.live().into_iter().collect();
         if let (Some(job), Some((block, _))) = (&mut vm.job, write) {
             job.dirty |= 1 << block;
         }
         let id = vm.id;
-        let targets: Vec<_> = waiting.iter().filter_map(|it| Some((*it, *vm.targets.get(it)?))).collect();
-        vm.io = Some(Io { seq, write, waiting });
+        let targets: Vec<_> = waiting
+            .iter()
+            .filter_map(|it| Some((*it, *vm.targets.get(it)?)))
+            .collect();
+        vm.io = Some(Io {
+            seq,
+            write,
+            waiting,
+            is_in_time: false,
+        });
         for (replica, target) in targets {
-            let request = Request { node, server, vm: id, seq, replica, target, write };
+            let request = Request {
+                node,
+                server,
+                vm: id,
+                seq,
+                replica,
+                target,
+                write,
+            };
             let delay = self.rng.within(1, 5);
             if node == target.0 || (!self.cut[node][target.0] && self.nodes[target.0].is_up) {
                 self.at(delay, Event::Child(request));
             }
         }
         let probe = self.policy.probe_ms;
-        self.at(probe, Event::IoTimeout { node, server, vm: id, seq });
+        self.at(
+            probe,
+            Event::IoTimeout {
+                node,
+                server,
+                vm: id,
+                seq,
+            },
+        );
     }
 
     /// A request arrives at a daemon.
     pub(crate) fn child(&mut self, request: Request) {
-        let Request { node, server, target, .. } = request;
+        let Request {
+            node,
+            server,
+            target,
+            ..
+        } = request;
         self.note(|| format!("{request:?}"));
         if !self.nodes[target.0].is_up {
             return;
@@ -131,6 +194,14 @@ impl World {
                 true
             }
         };
+        let opened = self.opened[server];
+        if is_done
+            && let Some(vm) = self.vm(node, server, request.vm)
+            && invariant_2(vm.slots.epoch, opened)
+            && let Some(io) = vm.io.as_mut().filter(|io| io.seq == request.seq)
+        {
+            io.is_in_time = true;
+        }
         if node == target.0 || !self.cut[target.0][node] {
             let delay = self.rng.within(1, 5);
             self.at(delay, Event::ChildSaid { request, is_done });
@@ -139,9 +210,18 @@ impl World {
 
     /// A daemon's answer.
     pub(crate) fn child_said(&mut self, request: Request, is_done: bool) {
-        let Request { node, server, replica, .. } = request;
-        let Some(vm) = self.vm(node, server, request.vm) else { return };
-        let Some(io) = vm.io.as_mut().filter(|io| io.seq == request.seq) else { return };
+        let Request {
+            node,
+            server,
+            replica,
+            ..
+        } = request;
+        let Some(vm) = self.vm(node, server, request.vm) else {
+            return;
+        };
+        let Some(io) = vm.io.as_mut().filter(|io| io.seq == request.seq) else {
+            return;
+        };
         if !is_done {
             self.replica_failed(node, server, replica);
             return;
@@ -153,8 +233,12 @@ impl World {
     }
 
     pub(crate) fn io_timeout(&mut self, node: usize, server: usize, id: u64, seq: u64) {
-        let Some(vm) = self.vm(node, server, id) else { return };
-        let Some(io) = vm.io.as_ref().filter(|io| io.seq == seq) else { return };
+        let Some(vm) = self.vm(node, server, id) else {
+            return;
+        };
+        let Some(io) = vm.io.as_ref().filter(|io| io.seq == seq) else {
+            return;
+        };
         for replica in io.waiting.clone() {
             self.replica_failed(node, server, replica);
         }
@@ -169,8 +253,13 @@ impl World {
     ) {
         let bug = self.bug;
         let here = &mut self.nodes[node];
-        let local = here.holders[server].daemon.as_ref().map(|it| it.incarnation);
-        let Some(vm) = &mut here.vms[server] else { return };
+        let local = here.holders[server]
+            .daemon
+            .as_ref()
+            .map(|it| it.incarnation);
+        let Some(vm) = &mut here.vms[server] else {
+            return;
+        };
         if !vm.slots.failed(replica) {
             return;
         }
@@ -192,7 +281,9 @@ impl World {
     /// Nothing holds the guest up any more: what failed is tried again, once no replica works on
     /// it any more.
     pub(crate) fn again(&mut self, node: usize, server: usize) {
-        let Some(vm) = &mut self.nodes[node].vms[server] else { return };
+        let Some(vm) = &mut self.nodes[node].vms[server] else {
+            return;
+        };
         if vm.slots.may_continue()
             && let Some(io) = vm.io.take_if(|io| io.waiting.is_empty())
         {
@@ -201,11 +292,15 @@ impl World {
     }
 
     fn complete(&mut self, node: usize, server: usize) {
-        let Some(vm) = &mut self.nodes[node].vms[server] else { return };
+        let Some(vm) = &mut self.nodes[node].vms[server] else {
+            return;
+        };
         let Some(io) = vm.io.take() else { return };
-        let is_whole = vm.slots.slots.iter().all(|it| {
-            matches!(it, undine_failover::slots::Slot::Live(_))
-        });
+        let is_whole = vm
+            .slots
+            .slots
+            .iter()
+            .all(|it| matches!(it, undine_failover::slots::Slot::Live(_)));
         let targets: Vec<Target> = vm.targets.values().copied().collect();
         if let Some((block, value)) = io.write {
             vm.lazy[block] = vm.lazy[block].max(value);
@@ -222,7 +317,8 @@ impl World {
         for (view, lazy) in vm.view.iter_mut().zip(lazy) {
             *view = (*view).max(lazy);
         }
-        if !invariant_2(epoch, self.opened[server]) {
+        // An answer may arrive after the opening; the request may not have.
+        if !io.is_in_time && !invariant_2(epoch, self.opened[server]) {
             let opened = self.opened[server];
             self.violate(format!(
                 "server {server}: node {node} acknowledges under epoch {epoch} after {opened} was opened"
@@ -236,7 +332,10 @@ impl World {
         }
         if is_whole {
             for target in targets {
-                if let Some(daemon) = self.daemon(server, target).and_then(|it| it.daemon.as_mut()) {
+                if let Some(daemon) = self
+                    .daemon(server, target)
+                    .and_then(|it| it.daemon.as_mut())
+                {
                     daemon.frozen = 0;
                 }
             }
@@ -247,79 +346,14 @@ impl World {
     fn rotate(&mut self, server: usize, targets: &[Target]) {
         let is_early = self.bug == Some(Bug::BitmapDroppedEarly);
         for target in targets {
-            if let Some(daemon) = self.daemon(server, *target).and_then(|it| it.daemon.as_mut()) {
+            if let Some(daemon) = self
+                .daemon(server, *target)
+                .and_then(|it| it.daemon.as_mut())
+            {
                 let kept = if is_early { 0 } else { daemon.frozen };
                 daemon.frozen = kept | daemon.active;
                 daemon.active = 0;
             }
-        }
-    }
-
-    /// A copy goes on; at its end the replica takes its slot, with the guest standing still.
-    pub(crate) fn copy_step(&mut self, node: usize, server: usize, id: u64, job: u64) {
-        let here = &mut self.nodes[node];
-        let Some(vm) = here.vms[server].as_mut().filter(|vm| vm.id == id) else { return };
-        let is_idle = vm.io.is_none();
-        let Some(work) = vm.job.clone().filter(|it| it.id == job) else { return };
-        let live: Vec<Target> = vm.slots.live().iter().filter_map(|it| vm.targets.get(it).copied()).collect();
-        let source = live.iter().find(|it| it.0 == node).or(live.first()).copied();
-        let can = vm.slots.may_continue()
-            && self.reaches(node, work.target.0)
-            && self.daemon(server, work.target).is_some()
-            && source.is_some_and(|it| self.reaches(node, it.0) && self.daemon(server, it).is_some());
-        let Some(source) = source.filter(|_| can) else {
-            if let Some(vm) = self.vm(node, server, id) {
-                vm.job = None;
-            }
-            return;
-        };
-        let is_last = work.dirty.count_ones() <= 1;
-        if !is_last || is_idle {
-            let most = if is_last { BLOCKS } else { 2 };
-            let copied = self.copy_blocks(server, source, work.target, work.dirty, most);
-            if let Some(job) = self.vm(node, server, id).and_then(|vm| vm.job.as_mut()) {
-                job.dirty &= !copied;
-            }
-            if is_last {
-                self.joined(node, server, work.replica, work.target);
-                return;
-            }
-        }
-        let pause = self.rng.within(10, 60);
-        self.at(pause, Event::CopyStep { node, server, vm: id, job });
-    }
-
-    fn copy_blocks(&mut self, server: usize, from: Target, to: Target, dirty: u8, most: usize) -> u8 {
-        let blocks: Vec<usize> = (0..BLOCKS).filter(|it| dirty & (1 << it) != 0).take(most).collect();
-        let mut copied = 0;
-        for block in blocks {
-            let holder = self.daemon(server, from).and_then(|it| it.disk.as_ref());
-            let Some(value) = holder.map(|disk| disk.read(block)) else { break };
-            if let Some(holder) = self.daemon(server, to)
-                && let (Some(disk), Some(daemon)) = (&mut holder.disk, &mut holder.daemon)
-            {
-                disk.write(block, value);
-                daemon.active |= 1 << block;
-            }
-            copied |= 1 << block;
-        }
-        copied
-    }
-
-    fn joined(&mut self, node: usize, server: usize, replica: undine_model::ReplicaId, target: Target) {
-        if let Some(disk) = self.daemon(server, target).and_then(|it| it.disk.as_mut()) {
-            disk.flush();
-        }
-        let here = &mut self.nodes[node];
-        let Some(vm) = &mut here.vms[server] else { return };
-        vm.job = None;
-        let epoch = vm.slots.epoch;
-        if vm.slots.joined(epoch, replica).is_ok() {
-            vm.targets.insert(replica, target);
-            vm.left.remove(&replica);
-            here.written[server] = Some(vm.slots.clone());
-            self.counts.joins += 1;
-            self.note(|| format!("server {server}: replica {} joined", ids::number(replica)));
         }
     }
 }

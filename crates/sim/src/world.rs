@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use undine_failover::Policy;
-use undine_failover::memory::Term;
 use undine_failover::membership::{Record, Replica, Worth};
+use undine_failover::memory::Term;
 
 use crate::bug::Bug;
 use crate::disk::{BLOCKS, Content, Disk};
@@ -127,7 +127,7 @@ impl World {
             policy,
             bug,
             store: Store::new(records, nodes, instances, compares),
-            nodes: (0..nodes).map(|_| Node::new(servers, &policy)).collect(),
+            nodes: (0..nodes).map(|_| Node::new(servers)).collect(),
             instances: Vec::new(),
             cut: [[false; MACHINES]; MACHINES],
             loss: 0,
@@ -146,7 +146,10 @@ impl World {
         for instance in 0..instances {
             let fresh = Instance::new(policy, 0, nodes, servers);
             world.instances.push(fresh);
-            world.at(instance as u64 * 37, Event::InstanceTick { instance, life: 0 });
+            world.at(
+                instance as u64 * 37,
+                Event::InstanceTick { instance, life: 0 },
+            );
         }
         world.furnish();
         world
@@ -206,15 +209,31 @@ impl World {
             Event::Deliver { to, msg } => self.deliver(to, msg),
             Event::GuardTick { node, life } => self.guard_tick(node, life),
             Event::InstanceTick { instance, life } => self.instance_tick(instance, life),
-            Event::WitnessTimeout { by, about, instance, asked } => {
+            Event::WitnessTimeout {
+                by,
+                about,
+                instance,
+                asked,
+            } => {
                 self.witness_timeout(by, about, instance, asked);
             }
+            Event::ProbeTimeout { node, peer, asked } => self.probe_timeout(node, peer, asked),
             Event::Writer { node, server, vm } => self.writer(node, server, vm),
             Event::GuestUp { node, server, vm } => self.guest_up(node, server, vm),
             Event::Child(request) => self.child(request),
             Event::ChildSaid { request, is_done } => self.child_said(request, is_done),
-            Event::IoTimeout { node, server, vm, seq } => self.io_timeout(node, server, vm, seq),
-            Event::CopyStep { node, server, vm, job } => self.copy_step(node, server, vm, job),
+            Event::IoTimeout {
+                node,
+                server,
+                vm,
+                seq,
+            } => self.io_timeout(node, server, vm, seq),
+            Event::CopyStep {
+                node,
+                server,
+                vm,
+                job,
+            } => self.copy_step(node, server, vm, job),
             Event::Boot { node } => self.boot(node),
             Event::AgentUp { node } => self.agent_up(node),
             Event::GuardUp { node } => self.guard_up(node),
@@ -249,13 +268,22 @@ impl World {
     fn frozen(&self, event: &Event) -> Option<u64> {
         let node = |node: usize| self.nodes[node].frozen_until;
         let until = match event {
-            Event::Deliver { to: Place::Agent(it), .. } => {
-                node(*it).max(self.nodes[*it].agent.frozen_until)
+            Event::Deliver {
+                to: Place::Agent(it),
+                ..
+            } => node(*it).max(self.nodes[*it].agent.frozen_until),
+            Event::Deliver {
+                to: Place::Guard(it),
+                ..
             }
-            Event::Deliver { to: Place::Guard(it), .. } | Event::GuardTick { node: it, .. } => {
+            | Event::GuardTick { node: it, .. }
+            | Event::ProbeTimeout { node: it, .. } => {
                 node(*it).max(self.nodes[*it].guard.frozen_until)
             }
-            Event::Deliver { to: Place::Instance(it), .. }
+            Event::Deliver {
+                to: Place::Instance(it),
+                ..
+            }
             | Event::InstanceTick { instance: it, .. } => self.instances[*it].process.frozen_until,
             Event::Writer { node: it, .. }
             | Event::GuestUp { node: it, .. }
@@ -298,7 +326,13 @@ impl World {
         let delay = self.delay();
         if !self.healed && self.rng.chance(20) {
             let late = self.delay() + self.rng.within(0, 2_000);
-            self.at(late, Event::Deliver { to, msg: msg.clone() });
+            self.at(
+                late,
+                Event::Deliver {
+                    to,
+                    msg: msg.clone(),
+                },
+            );
         }
         self.at(delay, Event::Deliver { to, msg });
     }
