@@ -181,23 +181,25 @@ fn fill_disk(node: &Node) -> Result<Wound> {
     if !is_mount(&state)? {
         bail!("{} is no file system of its own", state.display());
     }
-    let path = state.join("chaos-fills-this");
+    let paths = ["chaos-fills-most", "chaos-fills-the-rest"].map(|name| state.join(name));
     let wound = Wound {
         what: format!("{}: no room on its disk", node.name),
-        heal: vec![Heal::Remove(path.clone())],
+        heal: paths.iter().cloned().map(Heal::Remove).collect(),
     };
     let free = ask("stat", &["-f", "--format=%f %S", &state.to_string_lossy()])?;
-    let numbers: Vec<u64> = free
-        .split_whitespace()
-        .filter_map(|it| it.parse().ok())
-        .collect();
-    let [blocks, size] = numbers[..] else {
-        bail!("stat said `{}`", free.trim());
-    };
-    let bytes = (blocks * size).to_string();
-    ask("fallocate", &["-l", &bytes, &path.to_string_lossy()])
+    let bytes = most_of(&free).with_context(|| format!("stat said `{}`", free.trim()))?;
+    let [most, rest] = paths.map(|path| path.display().to_string());
+    ask("fallocate", &["-l", &bytes.to_string(), &most])
         .with_context(|| format!("{} could not be filled", state.display()))?;
+    // It ends because there is no room: that is what was wanted.
+    let _ = ask("dd", &["if=/dev/zero", &format!("of={rest}"), "bs=64K"]);
     Ok(wound)
+}
+
+/// 95 of a hundred bytes that are free; a file system keeps some for its own books.
+fn most_of(free: &str) -> Option<u64> {
+    let (blocks, size) = free.trim().split_once(' ')?;
+    Some(blocks.parse::<u64>().ok()? * size.parse::<u64>().ok()? / 100 * 95)
 }
 
 /// Is a file system mounted right here?
@@ -224,6 +226,12 @@ mod tests {
     fn a_mount_is_known_by_its_path() {
         assert!(is_mount(Path::new("/proc")).unwrap());
         assert!(!is_mount(Path::new("/proc/self")).unwrap());
+    }
+
+    #[test]
+    fn room_is_counted_in_blocks() {
+        assert_eq!(most_of("1000 4096\n"), Some(3_891_200));
+        assert_eq!(most_of("none"), None);
     }
 
     #[test]

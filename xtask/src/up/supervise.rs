@@ -219,6 +219,10 @@ fn keep_running(name: &str) {
     }
     let mut pause = POLL;
     while !stop_file().exists() {
+        if hold_file(name).exists() {
+            thread::sleep(POLL);
+            continue;
+        }
         // Read anew: `up` may have changed the command line.
         let Some(process) = plan().into_iter().find(|process| process.name == name) else {
             return;
@@ -238,10 +242,6 @@ fn keep_running(name: &str) {
             (pause * 2).min(LONGEST_PAUSE)
         };
         thread::sleep(pause);
-        while hold_file(name).exists() && !stop_file().exists() {
-            pause = POLL;
-            thread::sleep(POLL);
-        }
     }
 }
 
