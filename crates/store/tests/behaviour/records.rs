@@ -500,9 +500,17 @@ async fn a_node_is_asked_for_the_disks_that_its_copies_may_grow_to(store: Store)
     }
     for server in [&small, &big] {
         store.servers().insert(server).await.unwrap();
-        store.replicas().insert(&replica(server.id, one.id)).await.unwrap();
+        store
+            .replicas()
+            .insert(&replica(server.id, one.id))
+            .await
+            .unwrap();
     }
-    store.replicas().insert(&replica(big.id, two.id)).await.unwrap();
+    store
+        .replicas()
+        .insert(&replica(big.id, two.id))
+        .await
+        .unwrap();
     let promised = async |node: &Node| store.replicas().promised(node.id).await.unwrap();
     assert_eq!(promised(&one).await, Bytes::gib(9));
     assert_eq!(promised(&two).await, Bytes::gib(7));
@@ -513,7 +521,11 @@ on_both!(a_removal_outlives_its_server_and_goes_with_its_node);
 async fn a_removal_outlives_its_server_and_goes_with_its_node(store: Store) {
     let (node, server) = (node("away"), server("gone", 43));
     store.nodes().insert(&node).await.unwrap();
-    store.removals().insert(&removal(server.id, node.id)).await.unwrap();
+    store
+        .removals()
+        .insert(&removal(server.id, node.id))
+        .await
+        .unwrap();
     let twice = store.removals().insert(&removal(server.id, node.id)).await;
     assert!(matches!(twice, Err(StoreError::Taken { .. })), "{twice:?}");
     let filter = RemovalFilter {
