@@ -198,7 +198,7 @@ pub async fn fail_over(
     let mut server = server;
     server.operation = Some(operation.id);
     let server = match take_over(tx, heirs, server.clone(), &why).await? {
-        Taken::Over(server) => server,
+        Taken::Over(server) => *server,
         Taken::Waits(waits) => wait(tx, server, &waits).await?,
     };
     Ok((server, operation))
@@ -207,7 +207,7 @@ pub async fn fail_over(
 /// What came of a try to find a new owner.
 pub enum Taken {
     /// It has one: this is the record as committed.
-    Over(Server),
+    Over(Box<Server>),
     /// It waits, for this reason.
     Waits(String),
 }
@@ -241,7 +241,7 @@ pub async fn take_over(tx: &Tx, heirs: &mut Heirs, server: Server, why: &str) ->
     });
     let event = event_of("server.failover", next.id.uuid(), None, data);
     tx.events().announce(vec![event]).await?;
-    Ok(Taken::Over(next))
+    Ok(Taken::Over(Box::new(next)))
 }
 
 /// Where the copies in sync are, in words.

@@ -226,6 +226,8 @@ pub async fn begin(
     if server.wanted == Wanted::Running {
         server.slots = server.replica_count;
         if state == ServerState::Failed {
+            // Nothing that the earlier run may still have under way counts (decision 13).
+            server.epoch += 1;
             after_unclean_end(tx, &server).await?;
         }
     }
@@ -267,7 +269,7 @@ async fn owner_can(tx: &Tx, server: &undine_store::Server) -> Result<bool> {
 async fn after_unclean_end(tx: &Tx, server: &undine_store::Server) -> Result<()> {
     let all = copies::of(tx, server.id).await?;
     let members = copies::in_sync(&all, server.node);
-    if let [first, _, ..] = members[..] {
+    if let [first, ..] = members[..] {
         copies::keep_only(tx, server, first.id, server.epoch).await?;
     }
     Ok(())

@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use axum::extract::State;
 use undine_model::lifecycle::{NodeState, OperationState, ServerState, SiteState};
-use undine_store::{Db, NodeFilter, OperationFilter, ServerFilter, SiteFilter};
+use undine_store::{
+    Db, NodeFilter, OperationFilter, ReplicaFilter, ReplicaState, ServerFilter, SiteFilter,
+};
 
 use crate::clock::now_ms;
 use crate::control::{Control, PROGRAM};
@@ -49,6 +51,28 @@ pub async fn page(State(control): State<Control>) -> Result<String> {
         ));
     }
     page.gauge("undine_servers", "Servers by state.", &rows);
+    rows.clear();
+    for state in ReplicaState::ALL {
+        let filter = ReplicaFilter {
+            state: Some(*state),
+            ..ReplicaFilter::default()
+        };
+        rows.push((
+            format!("state=\"{state}\""),
+            store.replicas().count(&filter).await?,
+        ));
+    }
+    page.gauge("undine_replicas", "Copies of disks by state.", &rows);
+    let ages = control.heard.ages(std::time::Instant::now());
+    let ages: Vec<(String, u64)> = ages
+        .iter()
+        .map(|(node, age)| (format!("node=\"{node}\""), age.as_secs()))
+        .collect();
+    page.gauge(
+        "undine_node_silence_seconds",
+        "Since this instance, or one that it asked, heard the node's guard.",
+        &ages,
+    );
     rows.clear();
     for state in SiteState::ALL {
         let filter = SiteFilter {

@@ -77,12 +77,14 @@ pub async fn leftover(
         return Ok(None);
     }
     match control.store.servers().find(status.server).await? {
-        Some(server) => Ok(is_left_over(server.node, server.epoch, node, status.epoch)
-            .then_some(server.epoch.max(status.epoch))),
+        // Its own epoch: should a newer run begin meanwhile, the node refuses to stop that.
+        Some(server) => {
+            Ok(is_left_over(server.node, server.epoch, node, status.epoch).then_some(status.epoch))
+        }
         None => {
             let filter = removal_of(status.server, node);
             let removal = control.store.removals().find_by(&filter).await?;
-            Ok(removal.map(|it| it.epoch.max(status.epoch)))
+            Ok(removal.map(|_| status.epoch))
         }
     }
 }

@@ -112,7 +112,7 @@ async fn end_older(work: &Work, server: &Server) -> Outcome<()> {
         Err(CallError::Refused(problem)) if problem.status == 404 => Ok(()),
         Err(error) => Err(error.into()),
         Ok(status) if status.epoch < server.epoch && status.phase != Phase::Absent => {
-            if stop(&client, server.id, server.epoch).await {
+            if stop(&client, server.id, status.epoch).await {
                 Ok(())
             } else {
                 Err(Trouble::wait(

@@ -8,7 +8,7 @@ use undine_control::operations::KINDS;
 use undine_model::Bytes;
 use undine_testkit::node::FakeNode;
 
-use crate::failover::Three;
+use crate::failover::{Shown, Three};
 use crate::world::{Reply, World};
 
 /// A world in which every kind of operation can be started.
@@ -261,7 +261,7 @@ async fn a_fail_over_ends_once_although_control_dies_at_every_boundary() {
         three.world.instances[0].failpoints.halted().await;
         three.world.restart(0).await;
         three.operation_ends(&server, "server.failover").await;
-        let after = three.until(&server, |it| it.running()).await;
+        let after = three.until(&server, Shown::running).await;
         assert_eq!(after.0["epoch"], 2, "died at {point}");
         assert_ne!(three.owner(&server).await, dead);
         assert_eq!(

@@ -79,7 +79,7 @@ impl Three {
         let shown = self.shown(server).await;
         let other = shown.copies("in_sync");
         let other = other.iter().map(|it| self.index(it));
-        let other = other.filter(|it| *it != owner).last().unwrap();
+        let other = other.rev().find(|it| *it != owner).unwrap();
         let copy = self.nodes[other].state().replicas[&id(server)].id;
         self.nodes[other].lose_daemon(id(server));
         self.nodes[owner].fail_slot(id(server), copy);
@@ -193,9 +193,8 @@ async fn a_dead_node_s_servers_answer_again_on_the_other_copy() {
     let members = before.copies("in_sync");
     assert_eq!(members.len(), 2, "{:#}", before.0);
     let dead = three.owner(&server).await;
-    let spec = three.nodes[dead].state();
-    assert_eq!(spec.servers[&id(&server)].slots.len(), 2);
-    drop(spec);
+    let slots = three.nodes[dead].state().servers[&id(&server)].slots.len();
+    assert_eq!(slots, 2);
 
     let killed = Instant::now();
     three.kill(dead);
@@ -208,11 +207,12 @@ async fn a_dead_node_s_servers_answer_again_on_the_other_copy() {
     assert!(members.contains(&after.text_of("node")), "{:#}", after.0);
     assert!(after.text_of("reason").contains("is dead"), "{:#}", after.0);
     assert!(took < Duration::from_secs(7), "took {took:?}");
-    let state = three.nodes[owner].state();
-    assert!(state.servers[&id(&server)].running);
-    assert_eq!(state.servers[&id(&server)].epoch, 2);
-    assert_eq!(state.replicas[&id(&server)].epoch, 2);
-    drop(state);
+    {
+        let state = three.nodes[owner].state();
+        assert!(state.servers[&id(&server)].running);
+        assert_eq!(state.servers[&id(&server)].epoch, 2);
+        assert_eq!(state.replicas[&id(&server)].epoch, 2);
+    }
     three.node_is(dead, "fenced").await;
 }
 
@@ -261,7 +261,7 @@ async fn when_most_nodes_fall_silent_together_nobody_is_dead_until_the_operator_
         .copies("in_sync")
         .contains(&three.nodes[3 - owner - other].id.to_string())
     {
-        three.until(&server, |it| it.running()).await;
+        three.until(&server, Shown::running).await;
     }
 }
 
@@ -327,8 +327,11 @@ async fn a_failed_copy_leaves_at_once_and_is_filled_again() {
         .until(&server, |it| it.copies("in_sync").len() == 2)
         .await;
     three.operation_ends(&server, "server.replicate").await;
-    let held = &three.nodes[other].state().replicas[&id(&server)];
-    assert_eq!((held.id, held.state), (copy, ReplicaState::Open));
+    {
+        let state = three.nodes[other].state();
+        let held = &state.replicas[&id(&server)];
+        assert_eq!((held.id, held.state), (copy, ReplicaState::Open));
+    }
     assert_eq!(three.operations(&server, "server.failover").await.len(), 0);
 }
 
@@ -594,7 +597,7 @@ async fn loss_is_accepted_in_words_and_only_where_nothing_else_helps() {
     );
     let accepted = three.world.post(&path, wish).await.expect(202);
     three.world.done(&accepted).await;
-    let up = three.until(&server, |it| it.running()).await;
+    let up = three.until(&server, Shown::running).await;
     assert_eq!(up.0["epoch"], 2);
     assert_eq!(three.owner(&server).await, other);
     let audit = three.world.get("/v1/audit?limit=500").await.expect(200);

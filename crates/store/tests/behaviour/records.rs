@@ -23,6 +23,8 @@ on_both!(
     a_lock_holds_others_until_the_commit,
     settings_are_made_once_and_changed_by_version,
     a_later_lease_stays,
+    a_node_is_asked_for_the_disks_that_its_copies_may_grow_to,
+    a_removal_outlives_its_server_and_goes_with_its_node,
 );
 
 async fn every_record_comes_back_as_it_was_written(store: Store) {
@@ -486,13 +488,11 @@ async fn a_later_lease_stays(store: Store) {
     assert_eq!(store.leases().all().await.unwrap(), [lease(5, T0 + 5)]);
 }
 
-on_both!(a_node_is_asked_for_the_disks_that_its_copies_may_grow_to);
-
 async fn a_node_is_asked_for_the_disks_that_its_copies_may_grow_to(store: Store) {
     let (one, two) = (node("one"), node("two"));
     let (small, big) = (server("small", 41), server("big", 42));
     let big = Server {
-        disk: Bytes::gib(7),
+        disk: undine_model::Bytes::gib(7),
         ..big
     };
     for node in [&one, &two] {
@@ -512,11 +512,9 @@ async fn a_node_is_asked_for_the_disks_that_its_copies_may_grow_to(store: Store)
         .await
         .unwrap();
     let promised = async |node: &Node| store.replicas().promised(node.id).await.unwrap();
-    assert_eq!(promised(&one).await, Bytes::gib(9));
-    assert_eq!(promised(&two).await, Bytes::gib(7));
+    assert_eq!(promised(&one).await, undine_model::Bytes::gib(9));
+    assert_eq!(promised(&two).await, undine_model::Bytes::gib(7));
 }
-
-on_both!(a_removal_outlives_its_server_and_goes_with_its_node);
 
 async fn a_removal_outlives_its_server_and_goes_with_its_node(store: Store) {
     let (node, server) = (node("away"), server("gone", 43));

@@ -191,11 +191,7 @@ pub(super) async fn remove_replica(
     Ok(Json(()))
 }
 
-fn owner<'a>(
-    state: &'a mut super::State,
-    id: ServerId,
-    epoch: u64,
-) -> Result<&'a mut FakeServer, Problem> {
+fn owner(state: &mut super::State, id: ServerId, epoch: u64) -> Result<&mut FakeServer, Problem> {
     let server = state.servers.get_mut(&id).filter(|it| it.running);
     let server = server.ok_or_else(|| absent(id))?;
     if server.epoch != epoch {
