@@ -22,7 +22,7 @@ use undine_model::{NodeId, ReplicaId, ServerId};
 mod promote;
 mod rules;
 pub use promote::{accept_loss, promote, relocate, restart, settle, took_back};
-pub use rules::{invariant_1, invariant_2, leftover, well_formed};
+pub use rules::{confirms, invariant_1, invariant_2, leftover, well_formed};
 
 /// What a replica is worth, as committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use undine_model::{Bytes, NodeId, ReplicaId};
 
 use crate::membership::{Record, Replica, Worth};
+use crate::slots::Slots;
 
 /// What is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,14 @@ pub fn method(record: &Record, replica: &Replica, bitmap_kept: bool) -> Method {
     } else {
         Method::Full
     }
+}
+
+/// Is what a replica lacks still known? `left` is the replica whose bitmap recorded writes when the
+/// other one failed, and the incarnation of its daemon then; `now` is that daemon's incarnation
+/// now. A bitmap records only while its own replica is in a slot: one that has left meanwhile, or
+/// came back through a daemon of its own, has missed writes.
+pub fn bitmap_kept<I: PartialEq>(slots: &Slots, left: (ReplicaId, &I), now: Option<&I>) -> bool {
+    slots.is_live(left.0) && now == Some(left.1)
 }
 
 /// A node that could hold a copy.
@@ -163,6 +172,18 @@ mod tests {
         assert_eq!(method(&later, &later.replicas[1], true), Method::Full);
         let taken = promote(&record(&[InSync, InSync]), &nodes(&[1]), node(2)).unwrap();
         assert_eq!(method(&taken, &taken.replicas[0], true), Method::Full);
+    }
+
+    #[test]
+    fn a_bitmap_of_a_replica_that_left_itself_knows_nothing() {
+        let mut slots = Slots::start(3, 7, 3, &[r(1), r(2), r(3)]);
+        slots.failed(r(2));
+        assert!(bitmap_kept(&slots, (r(1), &"a"), Some(&"a")));
+        assert!(!bitmap_kept(&slots, (r(1), &"a"), Some(&"b")));
+        assert!(!bitmap_kept(&slots, (r(1), &"a"), None));
+        // Its daemon runs on, but nothing is written to it any more.
+        slots.vacated(r(1));
+        assert!(!bitmap_kept(&slots, (r(1), &"a"), Some(&"a")));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Runs many seeds by hand: `simulate FROM COUNT`, replays one: `simulate replay SEED [BUG]`, or
-//! hunts the planted mistakes: `simulate hunt FROM COUNT`.
+//! hunts the planted mistakes: `simulate hunt FROM COUNT [BUG]`.
 
 use std::time::Instant;
 
@@ -21,6 +21,12 @@ fn main() {
         Some("hunt") => {
             let (from, count) = (number(1).unwrap_or(0), number(2).unwrap_or(10_000));
             for bug in Bug::ALL {
+                if arguments
+                    .get(3)
+                    .is_some_and(|only| *only != format!("{bug:?}"))
+                {
+                    continue;
+                }
                 match undine_sim::hunt(*bug, from..from + count) {
                     Some((seed, needed, found)) => {
                         println!("{bug:?}: seed {seed}, after {needed}: {found}");

@@ -4,6 +4,7 @@
 use undine_failover::holder::{self, HolderRefusal, Open, Opening};
 use undine_failover::machine::{Opened, Phase, Vm as Seen};
 use undine_failover::memory::Sighting;
+use undine_failover::resync;
 use undine_failover::slots::{Committed, Slots};
 use undine_model::{NodeId, ReplicaId};
 
@@ -146,9 +147,10 @@ impl World {
         };
         let can_go_on = !vm.slots.live().is_empty();
         let daemon = here.holders[server].daemon.as_ref();
-        let kept = |left: &u64| match self.bug {
+        let now = daemon.map(|it| it.incarnation);
+        let kept = |(source, left): &(ReplicaId, u64)| match self.bug {
             Some(Bug::BitmapOfAnotherDaemon) => daemon.is_some(),
-            _ => daemon.is_some_and(|it| it.incarnation == *left),
+            _ => resync::bitmap_kept(&vm.slots, (*source, left), now.as_ref()),
         };
         Status {
             vm: Some(Seen {
@@ -279,17 +281,13 @@ impl World {
     /// Swaps the placeholder in.
     pub(crate) fn vacate(&mut self, node: usize, server: usize, replica: ReplicaId) {
         let here = &mut self.nodes[node];
-        let local = here.holders[server]
-            .daemon
-            .as_ref()
-            .map(|it| it.incarnation);
         let Some(vm) = &mut here.vms[server] else {
             return;
         };
         if vm.slots.is_live(replica)
-            && let Some(local) = local
+            && let Some(source) = vm.source(node)
         {
-            vm.left.entry(replica).or_insert(local);
+            vm.left.insert(replica, source);
         }
         vm.slots.vacated(replica);
         if let Some(io) = &mut vm.io {
@@ -313,10 +311,8 @@ impl World {
         }
         let daemon = here.holders[server].daemon.as_ref();
         let dirty = match join.method {
-            undine_failover::resync::Method::Full => u8::MAX,
-            undine_failover::resync::Method::Bitmap => {
-                daemon.map_or(u8::MAX, |it| it.active | it.frozen)
-            }
+            resync::Method::Full => u8::MAX,
+            resync::Method::Bitmap => daemon.map_or(u8::MAX, |it| it.active | it.frozen),
         };
         let under_way = vm.io.as_ref().and_then(|io| io.write);
         let dirty = dirty | under_way.map_or(0, |(block, _)| 1 << block);

@@ -297,9 +297,14 @@ impl World {
             }
         }
         let token = self.await_answer(instance, server);
+        let dead = self.dead();
+        let owner = before
+            .owner
+            .filter(|it| record.epoch > before.epoch && dead.contains(it));
         let change = Box::new(Change {
             generation: read.generation,
             base: before.version,
+            while_dead: owner.map(ids::number),
             record,
         });
         let commit = Msg::Commit {
@@ -385,12 +390,8 @@ impl World {
                 token,
                 change,
             } => {
-                let Change {
-                    generation,
-                    base,
-                    record,
-                } = *change;
-                let is_taken = self.store.commit(server, generation, base, &record);
+                let is_taken = self.store.commit(server, &change);
+                let record = &change.record;
                 self.note(|| format!("commit of version {} taken: {is_taken}", record.version));
                 let done = Msg::Done { server, token };
                 self.send(Place::Store, Place::Instance(instance), done);

@@ -34,6 +34,12 @@ impl World {
             10 => {
                 let back = self.rng.within(1, 4) as usize;
                 self.store_down(long, back);
+                if self.rng.chance(500) {
+                    // What it was about to say is of the time before.
+                    let instance = self.rng.below(self.instances.len());
+                    let until = self.now + long + self.rng.within(500, 4_000);
+                    self.instances[instance].process.frozen_until = until;
+                }
             }
             11 => self.nodes[node].frozen_until = self.now + long,
             12 => self.freeze_process(node, server, long),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use undine_failover::liveness::{Judgement, Watch};
 use undine_failover::machine::Opened;
-use undine_failover::membership::Record;
+use undine_failover::membership::{self, Record};
 use undine_failover::memory::Sighting;
 use undine_failover::policy::Policy;
 use undine_model::{NodeId, ReplicaId};
@@ -257,15 +257,15 @@ impl World {
     }
 
     fn lease(&mut self, instance: usize, node: usize, number: u64, confirm: bool) {
-        // A store that went back cannot tell, before it was compared with what nodes have seen.
         let generation = self.store.generation;
-        let can_tell = self.verified.iter().all(|it| *it == generation);
-        let owns = (confirm && can_tell).then(|| {
+        let is_trusted = self.verified.iter().all(|it| *it == generation);
+        let owns = confirm.then(|| {
             let servers = 0..self.acked.len();
-            let owned = servers.map(|it| self.store.record(it));
-            let owned = owned.filter(|it| it.owner == Some(ids::node(node)));
-            owned.map(|it| (it.server, it.epoch)).collect()
+            let records = servers.map(|it| self.store.record(it));
+            let is_dead = self.store.fenced()[node];
+            membership::confirms(ids::node(node), is_dead, is_trusted, records)
         });
+        let owns = owns.flatten();
         let peers = (0..self.nodes.len()).filter(|it| *it != node).collect();
         let lease = Msg::Lease {
             number,

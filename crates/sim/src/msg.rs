@@ -217,6 +217,8 @@ pub struct Change {
     pub generation: u64,
     /// The version that was read.
     pub base: u64,
+    /// The node that must still be declared dead.
+    pub while_dead: Option<usize>,
     /// The record.
     pub record: Record,
 }

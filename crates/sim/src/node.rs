@@ -96,11 +96,21 @@ pub struct Vm {
     pub view: Content,
     /// A copy that is under way.
     pub job: Option<Job>,
-    /// The incarnation of the node's own daemon when a replica failed.
-    pub left: BTreeMap<ReplicaId, u64>,
+    /// For each replica that failed, the one on this node, and its daemon's incarnation then.
+    pub left: BTreeMap<ReplicaId, (ReplicaId, u64)>,
 }
 
 impl Vm {
+    /// The replica on this node, if it is live, and its daemon.
+    pub fn source(&self, node: usize) -> Option<(ReplicaId, u64)> {
+        let live = self.slots.live();
+        let here = self
+            .targets
+            .iter()
+            .filter(|(id, it)| it.0 == node && live.contains(id));
+        here.map(|(id, it)| (*id, it.1)).next()
+    }
+
     /// Its guest may work.
     pub fn runs(&self) -> bool {
         !self.is_paused && self.phase == Phase::Answers && self.slots.may_continue()

@@ -4,6 +4,8 @@
 
 use undine_failover::membership::Record;
 
+use crate::msg::Change;
+
 /// Everything that is stored, so that it can go back.
 #[derive(Debug, Clone)]
 struct State {
@@ -80,16 +82,17 @@ impl Store {
     }
 
     /// Takes a record in place of the version before it. Tells whether it did.
-    pub fn commit(&mut self, server: usize, generation: u64, base: u64, record: &Record) -> bool {
+    pub fn commit(&mut self, server: usize, change: &Change) -> bool {
         let stands = self.now.records[server].version;
-        if !self.is_up || generation != self.generation {
+        let is_dead = change.while_dead.is_none_or(|node| self.now.fenced[node]);
+        if !self.is_up || change.generation != self.generation || !is_dead {
             return false;
         }
-        if self.has_compare_and_set && stands != base {
+        if self.has_compare_and_set && stands != change.base {
             return false;
         }
         self.remember();
-        self.now.records[server] = record.clone();
+        self.now.records[server] = change.record.clone();
         true
     }
 

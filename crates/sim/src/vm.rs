@@ -253,18 +253,14 @@ impl World {
     ) {
         let bug = self.bug;
         let here = &mut self.nodes[node];
-        let local = here.holders[server]
-            .daemon
-            .as_ref()
-            .map(|it| it.incarnation);
         let Some(vm) = &mut here.vms[server] else {
             return;
         };
         if !vm.slots.failed(replica) {
             return;
         }
-        if let Some(local) = local {
-            vm.left.insert(replica, local);
+        if let Some(source) = vm.source(node) {
+            vm.left.insert(replica, source);
         }
         if let Some(io) = &mut vm.io {
             io.waiting.retain(|it| *it != replica);

@@ -11,6 +11,10 @@ use super::{Change, Record, Refusal, Worth};
 /// nodes that are not dead; the dead nodes' copies become stale in the same commit, for the server
 /// goes on without them. `target` need not hold a replica itself.
 ///
+/// Commit it in one transaction with the check that the owner is **still** declared dead (or with
+/// the declaration itself): a node that came back meanwhile may have been told that it owns the
+/// server, and have let it go on.
+///
 /// # Errors
 /// The owner is not among the dead, the target is, or no replica in sync is left.
 ///

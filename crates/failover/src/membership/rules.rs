@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use undine_model::{NodeId, ReplicaId};
+use undine_model::{NodeId, ReplicaId, ServerId};
 
 use super::{Record, Worth};
 
@@ -35,6 +35,23 @@ pub fn well_formed(record: &Record) -> Result<(), String> {
         return Err("two replicas on one node".to_owned());
     }
     Ok(())
+}
+
+/// What a guard is told that its node owns, before it lets go on what it has paused; none when it
+/// cannot be told for certain: the node is declared dead and its servers are being taken over, or
+/// the store went back and is not trusted yet ([`crate::memory`]). Read the records **after** the
+/// request came.
+pub fn confirms<'a>(
+    node: NodeId,
+    is_dead: bool,
+    is_trusted: bool,
+    records: impl IntoIterator<Item = &'a Record>,
+) -> Option<Vec<(ServerId, u64)>> {
+    if is_dead || !is_trusted {
+        return None;
+    }
+    let owned = records.into_iter().filter(|it| it.owner == Some(node));
+    Some(owned.map(|it| (it.server, it.epoch)).collect())
 }
 
 /// A node has this server under this epoch: is it a leftover, to be stopped and forgotten?

@@ -140,6 +140,16 @@ fn the_invariants_tell_who_breaks_them() {
 }
 
 #[test]
+fn nothing_is_confirmed_to_a_dead_node_or_by_a_store_that_is_not_trusted() {
+    let it = [record(&[InSync])];
+    let owns = vec![(crate::testing::server(1), 3)];
+    assert_eq!(confirms(node(1), false, true, &it), Some(owns));
+    assert_eq!(confirms(node(2), false, true, &it), Some(vec![]));
+    assert_eq!(confirms(node(1), true, true, &it), None);
+    assert_eq!(confirms(node(1), false, false, &it), None);
+}
+
+#[test]
 fn a_replica_whose_file_is_gone_counts_for_nothing() {
     let two = record(&[InSync, InSync]);
     let one = lose(&two, r(2)).unwrap();
