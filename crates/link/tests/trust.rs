@@ -63,6 +63,7 @@ async fn start(credentials: Credentials) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     let router = Router::new()
         .route("/who", get(who))
+        .route("/port", get(port))
         .route("/internal/v1/join", post(welcome));
     tokio::spawn(async move {
         serve(listener, &credentials, router, std::future::pending())
@@ -84,6 +85,31 @@ async fn a_caller_is_known_by_its_certificate() {
         .await
         .unwrap();
     assert_eq!(name.as_deref(), Some("undine://edge/e1"));
+}
+
+async fn port(peer: Peer) -> Json<u16> {
+    Json(peer.address.port())
+}
+
+#[tokio::test]
+async fn control_is_asked_by_a_new_connection_when_that_is_wanted() {
+    install_crypto();
+    let (ca, _) = Authority::create("cluster", now()).unwrap();
+    let address = start(credentials(&ca, Role::Control, "c1")).await;
+    let guard = credentials(&ca, Role::Guard, "n1");
+    let client = ControlClient::new(guard, &[address]).unwrap();
+    let ask = || async {
+        let port: u16 = client
+            .call(Method::GET, "/port", None::<&()>, DEADLINE)
+            .await
+            .unwrap();
+        port
+    };
+    let first = ask().await;
+    assert_eq!(ask().await, first);
+    client.reconnect();
+    assert_ne!(ask().await, first);
+    assert_eq!(client.addresses(), [address]);
 }
 
 #[tokio::test]
