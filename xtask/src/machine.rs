@@ -110,12 +110,14 @@ pub const FOR_TEST: &[Package] = &[
         "a visitor on a fresh machine asks with it",
         "/usr/bin/curl",
     ),
-    package(
-        "ganeti-htools",
-        "the placement library is judged beside it",
-        "/usr/bin/hbal",
-    ),
 ];
+
+/// What the placement library's bench needs.
+pub const FOR_PLACEMENT: &[Package] = &[package(
+    "ganeti-htools",
+    "the placement library is judged beside it",
+    "/usr/bin/hbal",
+)];
 
 /// The oldest QEMU whose behaviour the disk protocol was seen to rely on.
 const QEMU_MAJOR: u32 = 10;

@@ -40,7 +40,8 @@ pub fn run(arguments: &[String]) -> Result<()> {
     {
         bail!("there is no stage `{name}`\n{USAGE}");
     }
-    machine::provide(&[machine::FOR_UP, machine::FOR_TEST], install)?;
+    let wanted = [machine::FOR_UP, machine::FOR_TEST, machine::FOR_PLACEMENT];
+    machine::provide(&wanted, install)?;
     provide_cargo_tools(install)?;
     let begun = Instant::now();
     for (name, stage) in STAGES {

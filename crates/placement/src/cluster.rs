@@ -399,14 +399,28 @@ impl<'a> Cluster<'a> {
                 .any(|&n| n != node && Some(n) != but && self.nodes[n].rack == rack)
     }
 
-    /// Servers of one account on a node.
+    /// Servers of one account on a node; none for a server of nobody.
     pub fn account_on(&self, server: usize, node: usize) -> usize {
+        if self.server_info[server].account.is_empty() {
+            return 0;
+        }
         let account = self.servers[server].account;
         self.nodes[node]
             .owned
             .iter()
             .filter(|&&o| self.servers[o].account == account)
             .count()
+    }
+
+    /// Servers of one profile on a node; none where no profile is named.
+    pub fn profile_on(&self, server: usize, node: usize) -> usize {
+        let profile = &self.server_info[server].profile;
+        let alike = |o: &&usize| self.server_info[**o].profile == *profile;
+        if profile.is_empty() {
+            0
+        } else {
+            self.nodes[node].owned.iter().filter(alike).count()
+        }
     }
 
     /// Mean predicted use of the nodes that are up.

@@ -5,11 +5,12 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::report::{self, Machine};
-use crate::machine::cargo;
+use crate::machine::{self, cargo};
 use crate::up::layout;
 
 /// The command; what it is given goes to `undine-placement bench`.
 pub fn run(arguments: &[String]) -> Result<()> {
+    machine::provide(&[machine::FOR_PLACEMENT], true)?;
     let out = layout::checkout().join("target/bench/placement.json");
     std::fs::create_dir_all(layout::checkout().join("target/bench"))?;
     let file = out.to_string_lossy();

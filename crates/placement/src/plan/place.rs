@@ -17,6 +17,8 @@ struct Fitness {
     above_target: bool,
     /// Servers of the same account on it.
     same_account: usize,
+    /// Servers of the same profile on it.
+    same_profile: usize,
     /// Predicted use afterwards, in steps of 5 %.
     use_step: u64,
     /// Fullness by reservation, thousandths.
@@ -94,6 +96,7 @@ fn fitness(c: &Cluster<'_>, server: usize, node: usize) -> Fitness {
         excess: water.saturating_sub(c.policy.high_water),
         above_target: water > c.policy.target_water,
         same_account: c.account_on(server, node),
+        same_profile: c.profile_on(server, node),
         use_step: water / 50,
         fullness: c.fullness(node),
         node,
@@ -158,8 +161,16 @@ fn words(
     );
     text += match (f.excess > 0, f.same_account) {
         (true, _) => ", above the mark as every choice would be",
-        (false, 0) => ", none of the account's other servers there",
+        (false, 0) if !c.server_info[server].account.is_empty() => {
+            ", none of the account's other servers there"
+        }
         (false, _) => "",
+    };
+    let profile = &c.server_info[server].profile;
+    text += &match (profile.is_empty(), f.same_profile) {
+        (true, _) => String::new(),
+        (false, 0) => format!(", no other {profile} there"),
+        (false, count) => format!(", {count} other {profile} there"),
     };
     if !place.copies.is_empty() {
         let names: Vec<&str> = place.copies.iter().map(|&n| c.node_id(n)).collect();

@@ -145,6 +145,7 @@ pub(super) fn run(args: &BenchArgs, which: Which) -> Done<Case> {
         program: &args.hbal,
         most_seconds: args.hbal_seconds,
         again: args.again,
+        kept: args.kept,
     };
     let ran = which
         .hbal_moves()

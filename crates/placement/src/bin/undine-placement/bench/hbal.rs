@@ -46,6 +46,8 @@ pub(super) struct Hbal<'a> {
     pub most_seconds: u64,
     /// What was kept is not used.
     pub again: bool,
+    /// Only what was kept is used, scores apart.
+    pub kept: bool,
 }
 
 impl HbalRun {
@@ -86,6 +88,7 @@ impl Hbal<'_> {
             .flatten();
         let ran = match known {
             Some(ran) => ran,
+            None if self.kept && most != Some(0) => return None,
             None => {
                 let ran = self.start(data, load, most)?;
                 // A bench that cannot keep its runs is still a bench.

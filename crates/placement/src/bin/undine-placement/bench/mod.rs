@@ -34,6 +34,10 @@ pub(crate) struct BenchArgs {
     /// Clusters of each size and kind of storage.
     #[arg(long)]
     seeds: Option<u64>,
+    /// The same from 100/1,000 up, where a case takes minutes; as many as of the others unless said
+    /// otherwise.
+    #[arg(long)]
+    large_seeds: Option<u64>,
     /// Only cases whose name begins so, such as `40-400-shared`.
     #[arg(long)]
     only: Option<String>,
@@ -47,6 +51,9 @@ pub(crate) struct BenchArgs {
     /// Most CPU seconds for one run of hbal.
     #[arg(long, default_value_t = 1800)]
     hbal_seconds: u64,
+    /// hbal plans nothing anew: only its kept output is compared (it still scores our end states).
+    #[arg(long, conflicts_with = "again")]
+    kept: bool,
     /// hbal runs again where its output for the same files was kept.
     #[arg(long)]
     again: bool,
@@ -65,7 +72,8 @@ pub(crate) fn run(args: &BenchArgs) -> Done {
     report::head();
     for &(nodes, servers) in sizes {
         for mirrored in [false, true] {
-            for seed in 1..=seeds {
+            let large = args.large_seeds.filter(|_| nodes >= 100);
+            for seed in 1..=large.unwrap_or(seeds) {
                 let which = Which {
                     nodes,
                     servers,
