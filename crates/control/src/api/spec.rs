@@ -40,6 +40,21 @@ pub fn head() -> OpenApi {
         .build()
 }
 
+/// What is posted to a thing that is there, and so names the version that it is about.
+const POSTS_THAT_CHANGE: &[&str] = &[
+    "accept_loss",
+    "install_app",
+    "restart_server",
+    "retry_site",
+    "rollback",
+    "start_server",
+    "stop_server",
+    "suspend_account",
+    "suspend_site",
+    "unsuspend_account",
+    "unsuspend_site",
+];
+
 /// The whole document.
 pub fn document() -> OpenApi {
     let (_, mut document) = super::described().split_for_parts();
@@ -52,6 +67,8 @@ pub fn document() -> OpenApi {
             (item.post.as_mut(), false, true),
         ] {
             if let Some(operation) = operation {
+                let id = operation.operation_id.as_deref().unwrap_or_default();
+                let changes = changes || POSTS_THAT_CHANGE.contains(&id);
                 finish(operation, changes, creates);
             }
         }
