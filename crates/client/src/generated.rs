@@ -597,6 +597,7 @@ impl Client {
     pub async fn suspend_account(
         &self,
         id: AccountId,
+        if_match: &str,
         idempotency_key: &str,
     ) -> Result<Account, ClientError> {
         let request = self
@@ -605,6 +606,7 @@ impl Client {
                 &["v1", "accounts", &id.to_string(), "suspend"],
                 &[],
             )
+            .header("if-match", if_match)
             .header("idempotency-key", idempotency_key);
         self.answer(request).await
     }
@@ -618,6 +620,7 @@ impl Client {
     pub async fn unsuspend_account(
         &self,
         id: AccountId,
+        if_match: &str,
         idempotency_key: &str,
     ) -> Result<Account, ClientError> {
         let request = self
@@ -626,6 +629,7 @@ impl Client {
                 &["v1", "accounts", &id.to_string(), "unsuspend"],
                 &[],
             )
+            .header("if-match", if_match)
             .header("idempotency-key", idempotency_key);
         self.answer(request).await
     }
@@ -1378,6 +1382,7 @@ impl Client {
     pub async fn accept_loss(
         &self,
         id: ServerId,
+        if_match: &str,
         idempotency_key: &str,
         body: &AcceptLoss,
     ) -> Result<ServerOperation, ClientError> {
@@ -1387,6 +1392,7 @@ impl Client {
                 &["v1", "servers", &id.to_string(), "accept-loss"],
                 &[],
             )
+            .header("if-match", if_match)
             .header("idempotency-key", idempotency_key)
             .json(body);
         self.answer(request).await
@@ -1401,6 +1407,7 @@ impl Client {
     pub async fn restart_server(
         &self,
         id: ServerId,
+        if_match: &str,
         idempotency_key: &str,
     ) -> Result<ServerOperation, ClientError> {
         let request = self
@@ -1409,6 +1416,7 @@ impl Client {
                 &["v1", "servers", &id.to_string(), "restart"],
                 &[],
             )
+            .header("if-match", if_match)
             .header("idempotency-key", idempotency_key);
         self.answer(request).await
     }
@@ -1422,6 +1430,7 @@ impl Client {
     pub async fn start_server(
         &self,
         id: ServerId,
+        if_match: &str,
         idempotency_key: &str,
     ) -> Result<ServerOperation, ClientError> {
         let request = self
@@ -1430,6 +1439,7 @@ impl Client {
                 &["v1", "servers", &id.to_string(), "start"],
                 &[],
             )
+            .header("if-match", if_match)
             .header("idempotency-key", idempotency_key);
         self.answer(request).await
     }
@@ -1443,6 +1453,7 @@ impl Client {
     pub async fn stop_server(
         &self,
         id: ServerId,
+        if_match: &str,
         idempotency_key: &str,
     ) -> Result<ServerOperation, ClientError> {
         let request = self
@@ -1451,6 +1462,7 @@ impl Client {
                 &["v1", "servers", &id.to_string(), "stop"],
                 &[],
             )
+            .header("if-match", if_match)
             .header("idempotency-key", idempotency_key);
         self.answer(request).await
     }
@@ -1557,11 +1569,13 @@ impl Client {
     pub async fn install_app(
         &self,
         id: SiteId,
+        if_match: &str,
         idempotency_key: &str,
         body: &InstallApp,
     ) -> Result<SiteOperation, ClientError> {
         let request = self
             .request(Method::POST, &["v1", "sites", &id.to_string(), "app"], &[])
+            .header("if-match", if_match)
             .header("idempotency-key", idempotency_key)
             .json(body);
         self.answer(request).await
@@ -1662,6 +1676,7 @@ impl Client {
     pub async fn retry_site(
         &self,
         id: SiteId,
+        if_match: &str,
         idempotency_key: &str,
     ) -> Result<SiteOperation, ClientError> {
         let request = self
@@ -1670,6 +1685,7 @@ impl Client {
                 &["v1", "sites", &id.to_string(), "retry"],
                 &[],
             )
+            .header("if-match", if_match)
             .header("idempotency-key", idempotency_key);
         self.answer(request).await
     }
@@ -1683,6 +1699,7 @@ impl Client {
     pub async fn rollback(
         &self,
         id: SiteId,
+        if_match: &str,
         idempotency_key: &str,
         body: &Rollback,
     ) -> Result<ReleaseOperation, ClientError> {
@@ -1692,6 +1709,7 @@ impl Client {
                 &["v1", "sites", &id.to_string(), "rollback"],
                 &[],
             )
+            .header("if-match", if_match)
             .header("idempotency-key", idempotency_key)
             .json(body);
         self.answer(request).await
@@ -1706,6 +1724,7 @@ impl Client {
     pub async fn suspend_site(
         &self,
         id: SiteId,
+        if_match: &str,
         idempotency_key: &str,
     ) -> Result<SiteOperation, ClientError> {
         let request = self
@@ -1714,6 +1733,7 @@ impl Client {
                 &["v1", "sites", &id.to_string(), "suspend"],
                 &[],
             )
+            .header("if-match", if_match)
             .header("idempotency-key", idempotency_key);
         self.answer(request).await
     }
@@ -1727,6 +1747,7 @@ impl Client {
     pub async fn unsuspend_site(
         &self,
         id: SiteId,
+        if_match: &str,
         idempotency_key: &str,
     ) -> Result<SiteOperation, ClientError> {
         let request = self
@@ -1735,6 +1756,7 @@ impl Client {
                 &["v1", "sites", &id.to_string(), "unsuspend"],
                 &[],
             )
+            .header("if-match", if_match)
             .header("idempotency-key", idempotency_key);
         self.answer(request).await
     }

@@ -53,7 +53,7 @@ pub async fn app(context: &Context, command: App) -> Result<()> {
             let id = context.site(&site).await?;
             let answer = context
                 .client
-                .install_app(id, &new_key(), &InstallApp { app, answers })
+                .install_app(id, ANY, &new_key(), &InstallApp { app, answers })
                 .await?;
             context.follow(answer, &waiting).await
         }

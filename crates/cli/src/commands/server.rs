@@ -55,17 +55,17 @@ pub async fn run(context: &Context, command: Server) -> Result<()> {
         }
         Server::Start { server, waiting } => {
             let id = context.server(&server).await?;
-            let answer = context.client.start_server(id, &new_key()).await?;
+            let answer = context.client.start_server(id, ANY, &new_key()).await?;
             context.follow(answer, &waiting).await
         }
         Server::Stop { server, waiting } => {
             let id = context.server(&server).await?;
-            let answer = context.client.stop_server(id, &new_key()).await?;
+            let answer = context.client.stop_server(id, ANY, &new_key()).await?;
             context.follow(answer, &waiting).await
         }
         Server::Restart { server, waiting } => {
             let id = context.server(&server).await?;
-            let answer = context.client.restart_server(id, &new_key()).await?;
+            let answer = context.client.restart_server(id, ANY, &new_key()).await?;
             context.follow(answer, &waiting).await
         }
         Server::Protect {
@@ -93,7 +93,10 @@ pub async fn run(context: &Context, command: Server) -> Result<()> {
         } => {
             let id = context.server(&server).await?;
             let wish = AcceptLoss { confirm, node };
-            let answer = context.client.accept_loss(id, &new_key(), &wish).await?;
+            let answer = context
+                .client
+                .accept_loss(id, ANY, &new_key(), &wish)
+                .await?;
             context.follow(answer, &waiting).await
         }
         Server::Delete {

@@ -80,7 +80,7 @@ pub async fn run(context: &Context, command: Site) -> Result<()> {
         } => {
             let id = context.site(&site).await?;
             let wish = Rollback { release };
-            let answer = context.client.rollback(id, &new_key(), &wish).await?;
+            let answer = context.client.rollback(id, ANY, &new_key(), &wish).await?;
             context.follow(answer, &waiting).await
         }
         Site::Settings {
@@ -100,12 +100,12 @@ pub async fn run(context: &Context, command: Site) -> Result<()> {
         Site::Logs { site, log, lines } => logs(context, &site, log, lines).await,
         Site::Suspend { site, waiting } => {
             let id = context.site(&site).await?;
-            let answer = context.client.suspend_site(id, &new_key()).await?;
+            let answer = context.client.suspend_site(id, ANY, &new_key()).await?;
             context.follow(answer, &waiting).await
         }
         Site::Unsuspend { site, waiting } => {
             let id = context.site(&site).await?;
-            let answer = context.client.unsuspend_site(id, &new_key()).await?;
+            let answer = context.client.unsuspend_site(id, ANY, &new_key()).await?;
             context.follow(answer, &waiting).await
         }
         Site::Delete {

@@ -49,12 +49,15 @@ pub async fn account(context: &Context, command: Account) -> Result<()> {
         }
         Account::Suspend { account, waiting } => {
             let id = context.account(&account).await?;
-            let answer = context.client.suspend_account(id, &new_key()).await?;
+            let answer = context.client.suspend_account(id, ANY, &new_key()).await?;
             context.follow(answer, &waiting).await
         }
         Account::Unsuspend { account, waiting } => {
             let id = context.account(&account).await?;
-            let answer = context.client.unsuspend_account(id, &new_key()).await?;
+            let answer = context
+                .client
+                .unsuspend_account(id, ANY, &new_key())
+                .await?;
             context.follow(answer, &waiting).await
         }
         Account::Delete { account, sure } => {
