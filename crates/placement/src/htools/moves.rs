@@ -14,7 +14,7 @@ pub(super) fn cost(i: &Instance, from: Place, to: Place) -> i64 {
     )
 }
 
-fn copied<N: PartialEq>(
+fn copied<N: Copy + PartialEq>(
     template: Template,
     [memory, disk]: [i64; 2],
     from: (N, N),
