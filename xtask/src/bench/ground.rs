@@ -27,15 +27,22 @@ const MIB: u64 = 1 << 20;
 
 /// The account, on a plan that thousands of small sites fit into. Answers its id.
 pub fn account(api: &Api) -> Result<String> {
-    if api.find("/v1/plans", "name", NAME)?.is_none() {
-        let site = json!({
-            "cpu": 1000, "memory": 128 * MIB, "processes": 50, "io_bytes_per_s": 100 * MIB,
-            "iops": 5000, "disk": 16 * MIB, "inodes": 1000,
-        });
-        let limits = json!({ "sites": 100_000, "databases": 1000, "site": site });
-        api.post("/v1/plans", &json!({ "name": NAME, "limits": limits }))?;
-    }
+    plan(api, NAME, 128, 16)?;
     account_on(api, NAME, NAME)
+}
+
+/// Makes a plan for many sites of so many MiB of memory and disk, when it is not there.
+pub fn plan(api: &Api, name: &str, memory_mib: u64, disk_mib: u64) -> Result<()> {
+    if api.find("/v1/plans", "name", name)?.is_some() {
+        return Ok(());
+    }
+    let site = json!({
+        "cpu": 1000, "memory": memory_mib * MIB, "processes": 50, "io_bytes_per_s": 100 * MIB,
+        "iops": 5000, "disk": disk_mib * MIB, "inodes": 60 * disk_mib,
+    });
+    let limits = json!({ "sites": 100_000, "databases": 1000, "site": site });
+    api.post("/v1/plans", &json!({ "name": name, "limits": limits }))?;
+    Ok(())
 }
 
 /// The account with this name, made on this plan when it is not there. Answers its id.

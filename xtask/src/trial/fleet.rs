@@ -94,7 +94,9 @@ impl Fleet {
     /// Makes what is not there yet.
     pub fn ensure(cluster: &Cluster) -> Result<Self> {
         let api = cluster.api();
-        ground::account_on(api, ACCOUNT, "standard")?;
+        // A site of the standard plan may fill more than these small disks.
+        ground::plan(api, ACCOUNT, 256, 300)?;
+        ground::account_on(api, ACCOUNT, ACCOUNT)?;
         let wordpress = WordPress {
             user: USER.to_owned(),
             password: password()?,
