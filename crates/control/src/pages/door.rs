@@ -120,7 +120,9 @@ async fn admitted(control: &Control, who: Who, scope: Scope, request: Request) -
             return Err(Refusal::forbidden("Your role does not allow that.").remedy(REMEDY));
         }
     }
-    if let Some(viewer) = viewer {
+    // A form of the way in is nobody's yet, even in a browser where somebody is logged in.
+    let belongs = who != Who::Anybody || parts.method == Method::GET;
+    if let Some(viewer) = viewer.filter(|_| belongs) {
         parts.extensions.insert(viewer);
     }
     Ok(Request::from_parts(parts, body))
