@@ -137,6 +137,8 @@ pub async fn create(
         disk: None,
         template: None,
         smtp: None,
+        replicas: None,
+        importance: None,
     };
     let made = server_create::create(&control, &viewer.caller, wish).await?;
     Ok(Redirect::to(&format!("/operations/{}", made.operation.id)))
