@@ -54,7 +54,8 @@ pub fn router(control: &Control, metrics: bool) -> Router {
         .route(
             "/openapi.json",
             axum::routing::get(|| async { axum::Json(spec::document()) }),
-        );
+        )
+        .merge(crate::pages::router(control));
     if metrics {
         router = router.route(
             "/metrics",

@@ -35,6 +35,12 @@ pub struct Viewer {
 }
 
 impl Viewer {
+    /// Was this sent back by a form of this session?
+    pub fn wrote(&self, sent: &str) -> bool {
+        let salt = sent.split_once('.').map(|(salt, _)| salt);
+        salt.is_some_and(|salt| form_secret(&self.login, salt) == sent)
+    }
+
     /// Staff that acts for an account.
     pub fn acts_for(&self) -> Option<AccountId> {
         self.login
@@ -196,7 +202,7 @@ async fn made(store: &Store, person: Person, mut login: Login, place: &Place) ->
         revoked_at: None,
     };
     Ok(Viewer {
-        csrf: sha256(format!("form/{}", login.secret_sha256)),
+        csrf: form_secret(&login, &new_secret()),
         caller: Caller {
             token,
             person: Some(person.id),
@@ -207,6 +213,13 @@ async fn made(store: &Store, person: Person, mut login: Login, place: &Place) ->
         login,
         accounts,
     })
+}
+
+/// What forms of a session send back. It is another one on every page, so that the size of a
+/// compressed page tells nothing of it.
+fn form_secret(login: &Login, salt: &str) -> String {
+    let proof = sha256(format!("form/{salt}/{}", login.secret_sha256));
+    format!("{salt}.{proof}")
 }
 
 /// An empty list is everything.

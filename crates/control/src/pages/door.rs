@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use undine_api::public::Scope;
 use uuid::Uuid;
 
-use super::{Who, entry};
+use super::{Who, entry, squeeze};
 use crate::api::{RequestId, VisitorAddress};
 use crate::app::sessions::{self, Place, Viewer};
 use crate::control::Control;
@@ -167,6 +167,7 @@ fn from_here(headers: &HeaderMap) -> Result<()> {
 pub async fn outer(request: Request, next: Next) -> Response {
     let get = request.method() == Method::GET;
     let refresh = request.headers().contains_key("x-panel");
+    let squeeze = squeeze::taken(request.headers());
     let mut response = next.run(request).await;
     if let Some(Refusal(problem)) = response.extensions_mut().remove::<Refusal>() {
         let status = StatusCode::from_u16(problem.status).unwrap_or_default();
@@ -181,7 +182,8 @@ pub async fn outer(request: Request, next: Next) -> Response {
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        // Not `no-referrer`: with that, browsers say `Origin: null` of our own forms.
+        (header::REFERRER_POLICY, "same-origin"),
     ];
     for (name, value) in fixed {
         headers.insert(name, HeaderValue::from_static(value));
@@ -191,5 +193,8 @@ pub async fn outer(request: Request, next: Next) -> Response {
     headers
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
+    if squeeze {
+        response = squeeze::squeezed(response).await;
+    }
     response
 }

@@ -18,10 +18,7 @@ pub struct Fields(BTreeMap<String, String>);
 impl<S: Send + Sync> FromRequest<S> for Fields {
     type Rejection = Refusal;
     async fn from_request(request: Request, state: &S) -> Result<Self> {
-        let csrf = request
-            .extensions()
-            .get::<Viewer>()
-            .map(|viewer| viewer.csrf.clone());
+        let viewer = request.extensions().get::<Viewer>().cloned();
         let broken = |why: String| Refusal::of(400, "broken-form", "The form broke", capital(&why));
         let bytes = Bytes::from_request(request, state).await;
         let bytes = bytes.map_err(|error| broken(error.to_string()))?;
@@ -41,7 +38,7 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
         let pairs = pairs.map_err(|error| broken(error.to_string()))?.0;
         let fields = Self(pairs.into_iter().collect());
         // Before anybody is logged in there is nothing to send back; `Origin` was checked.
-        if csrf.is_some_and(|csrf| fields.text("csrf") != csrf) {
+        if viewer.is_some_and(|viewer| !viewer.wrote(fields.text("csrf"))) {
             return Err(Refusal::of(
                 403,
                 "form-too-old",

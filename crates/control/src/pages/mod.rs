@@ -17,6 +17,7 @@ mod people;
 mod servers;
 mod site;
 mod sites;
+mod squeeze;
 mod words;
 
 use axum::Router;

@@ -3,7 +3,7 @@
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::{Redirect, Response};
-use undine_api::public::{CreateServer, MetricSubject, Server};
+use undine_api::public::{CreateServer, MetricSubject, Node, Replica, ReplicaStanding, Server};
 use undine_model::lifecycle::ServerState;
 
 use super::cluster::ALL;
@@ -12,7 +12,7 @@ use super::frame::{Frame, page as written};
 use super::operations::Which;
 use super::sites::Row as SiteRow;
 use super::words::{
-    Chart, OperationRow, Shown, bytes, charts, cores, operation, server_class, size,
+    Chart, OperationRow, Shown, bytes, charts, cores, operation, percent, server_class, size,
 };
 use crate::api::extract::Asked;
 use crate::app::caller::Expected;
@@ -36,7 +36,7 @@ struct Row {
     memory: String,
 }
 
-fn row(server: &Server, names: &[undine_api::public::Node]) -> Row {
+fn row(server: &Server, names: &[Node]) -> Row {
     let node = names.iter().find(|node| Some(node.id) == server.node);
     Row {
         id: server.id.to_string(),
@@ -144,6 +144,49 @@ pub async fn create(
     Ok(Redirect::to(&format!("/operations/{}", made.operation.id)))
 }
 
+/// A copy of the disk, drawn as what it takes up of the node it is on.
+struct Copy {
+    node: String,
+    href: String,
+    runs: bool,
+    state: &'static str,
+    class: &'static str,
+    height: u32,
+    bytes: String,
+    error: String,
+}
+
+fn copy(server: &Server, replica: &Replica, nodes: &[Node]) -> Copy {
+    let (state, class) = match replica.state {
+        ReplicaStanding::Creating => ("being made", "busy"),
+        ReplicaStanding::InSync => ("in sync", ""),
+        ReplicaStanding::Syncing => ("being filled", "busy"),
+        ReplicaStanding::Stale => ("lacks writes", "warn"),
+        ReplicaStanding::Lost => ("gone", "bad"),
+    };
+    let node = nodes.iter().find(|node| node.id == replica.node);
+    Copy {
+        node: node.map_or_else(
+            || "a node that left".to_owned(),
+            |node| node.name.to_string(),
+        ),
+        href: format!("/nodes/{}", replica.node),
+        runs: server.node == Some(replica.node),
+        state,
+        class,
+        height: percent(replica.bytes.0 as f64, server.disk.0 as f64),
+        bytes: size(replica.bytes),
+        error: replica.error.clone().unwrap_or_default(),
+    }
+}
+
+/// Whether as many copies as wanted have every write, in words.
+fn copies_in_words(server: &Server) -> String {
+    let whole = |replica: &&Replica| replica.state == ReplicaStanding::InSync;
+    let whole = server.replicas.iter().filter(whole).count();
+    format!("{whole} of {} in sync", server.replicas_wanted)
+}
+
 #[derive(Template)]
 #[template(path = "server.html")]
 struct Page {
@@ -152,6 +195,7 @@ struct Page {
     error: String,
     actions: &'static [(&'static str, &'static str)],
     charts: Vec<Chart>,
+    copies: Vec<Copy>,
     sites: Vec<SiteRow>,
     operations: Vec<OperationRow>,
     facts: Vec<(&'static str, String)>,
@@ -202,6 +246,11 @@ pub async fn page(
             SHOWN,
         )
         .await?,
+        copies: server
+            .replicas
+            .iter()
+            .map(|replica| copy(&server, replica, &nodes))
+            .collect(),
         sites: own.into_iter().map(SiteRow::from).collect(),
         operations: done.into_iter().map(operation).collect(),
         facts: vec![
@@ -211,6 +260,8 @@ pub async fn page(
             ("Memory", s.memory.clone()),
             ("Processors", server.vcpus.to_string()),
             ("Disk", size(server.disk)),
+            ("Copies", copies_in_words(&server)),
+            ("Importance", server.importance.to_string()),
             ("Address", format!("{}, {}", server.ipv4, server.ipv6)),
             ("Epoch", server.epoch.to_string()),
         ],

@@ -118,6 +118,8 @@ pub struct OperationRow {
     pub retries: u32,
     /// The page of what it works on.
     pub href: String,
+    /// Where a form goes that has it done again; empty unless it failed and can be.
+    pub again: String,
     /// Its steps.
     pub steps: Vec<StepRow>,
     /// Has it ended?
@@ -157,13 +159,21 @@ pub fn operation(operation: Operation) -> OperationRow {
         _ => "",
     };
     let subject = operation.subjects.first().filter(|_| !page.is_empty());
+    let href = subject
+        .map(|id| format!("/{page}/{id}"))
+        .unwrap_or_default();
     let (error, remedy) = operation.error.map_or_else(Default::default, |error| {
         (error.detail, error.remedy.unwrap_or_default())
     });
     OperationRow {
-        href: subject
-            .map(|id| format!("/{page}/{id}"))
-            .unwrap_or_default(),
+        again: match (operation.state, operation.kind.as_str()) {
+            (OperationState::Failed, "site.create" | "site.retry") => format!("{href}/retry"),
+            (OperationState::Failed, "server.create" | "server.start" | "server.restart") => {
+                format!("{href}/start")
+            }
+            _ => String::new(),
+        },
+        href,
         id: operation.id.to_string(),
         when: ago(operation.created_at),
         what: what(&operation.kind),

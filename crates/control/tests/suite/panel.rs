@@ -360,6 +360,33 @@ async fn what_people_type_is_shown_as_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_compressed_for_browsers_that_take_it_and_its_form_s_secret_is_always_another() {
+    let world = World::new().await;
+    let mut owner = owner(&world).await;
+    let plain = owner.get("/me").await;
+    assert!(!plain.headers.contains_key("content-encoding"));
+    let request = owner.http.get(format!("{}/me", owner.base));
+    let request = request.header("accept-encoding", "gzip, br");
+    let request = request.header("cookie", format!("undine={}", owner.cookie));
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.headers()["content-encoding"], "gzip");
+    assert_eq!(answer.headers()["vary"], "accept-encoding");
+    let bytes = answer.bytes().await.unwrap();
+    assert_eq!(bytes[..2], [0x1f, 0x8b]);
+    assert!(bytes.len() < plain.text.len() / 2, "{} bytes", bytes.len());
+
+    let (one, two) = (owner.csrf().await, owner.csrf().await);
+    assert_ne!(one, two);
+    let mut other = Browser::new(&world, 0);
+    let login = [("email", "ann@example.com"), ("password", GOOD)];
+    assert_eq!(other.bare("/login", &login, &[]).await.status, 303);
+    let fields = [("name", "one"), ("plan", "standard"), ("csrf", &one)];
+    let shown = other.bare("/accounts", &fields, &[]).await;
+    assert_eq!(shown.status, 403, "another session's secret: {shown:?}");
+    assert_eq!(owner.bare("/accounts", &fields, &[]).await.status, 303);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn addresses_with_tricks_lead_nowhere_else() {
     let world = World::new().await;
     let mut owner = owner(&world).await;
