@@ -22,6 +22,7 @@ pub mod leases;
 pub mod manifests;
 pub mod nodes;
 pub mod operations;
+pub mod pages;
 pub mod placement;
 pub mod policy;
 pub mod refusal;

@@ -36,6 +36,8 @@ enum Command {
     Run(RunFlags),
     /// Make a one-time join token and print it.
     Token(TokenFlags),
+    /// Make a one-time link by which an owner comes into the panel, and print it.
+    OwnerLink(StateFlag),
     /// Take in profiles, applications and images.
     Import(ImportFlags),
     /// Write a backup of the store to a file.
@@ -256,6 +258,11 @@ async fn act(command: Command) -> anyhow::Result<()> {
             println!("{token}");
             Ok(())
         }
+        Command::OwnerLink(flags) => {
+            let state = StateDir::new(flags.state_dir);
+            println!("{}", commands::owner_link::owner_link(&state).await?);
+            Ok(())
+        }
         Command::Import(flags) => {
             let state = StateDir::new(flags.state.state_dir);
             let (_, store) = commands::open(&state).await?;
@@ -295,6 +302,9 @@ async fn init(flags: InitFlags) -> anyhow::Result<()> {
         StateDir::new(&wish.state_dir).provider_token().display()
     );
     println!("{token}");
+    let link = StateDir::new(&wish.state_dir).path().join("owner-link");
+    eprintln!("The owner's way into the panel, once, within a week:");
+    eprintln!("{}", std::fs::read_to_string(link)?.trim());
     Ok(())
 }
 

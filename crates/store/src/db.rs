@@ -3,9 +3,9 @@
 use crate::store::{Session, Store, Tx};
 use crate::table::Table;
 use crate::{
-    Account, Audit, Counters, Database, Edge, Events, Idempotency, Image, Instance, JoinToken,
-    Leases, Manifests, Metrics, Node, Operation, Plan, Profile, Release, Removal, Replica, Routes,
-    Server, Settings, Site, SiteCertificate, Token,
+    Account, Audit, Counters, Database, Edge, Events, Failures, Idempotency, Image, Instance,
+    JoinToken, Leases, Link, Login, Manifests, Membership, Metrics, Node, Operation, Person, Plan,
+    Profile, Release, Removal, Replica, Routes, Server, Settings, Site, SiteCertificate, Token,
 };
 
 macro_rules! groups {
@@ -63,6 +63,16 @@ groups! {
         certificates: SiteCertificate,
         /// Durable work.
         operations: Operation,
+        /// People who log in.
+        people: Person,
+        /// Which accounts people reach.
+        memberships: Membership,
+        /// Where people are logged in.
+        sessions: Login,
+        /// Links that work once.
+        links: Link,
+        /// Wrong passwords.
+        failures: Failures,
     }
     others {
         /// Settings of the cluster.

@@ -207,7 +207,16 @@ fn demo_credentials() -> Result<()> {
         return Ok(());
     }
     let token = fs::read_to_string(cluster::token_file())?;
-    demo::keep_credentials(&format!("provider-token {}\n", token.trim()))
+    demo::keep_credentials(&format!("provider-token {}\n", token.trim()))?;
+    // A cluster of an earlier program has none: `undine-control owner-link` makes one.
+    match fs::read_to_string(token_beside("owner-link")) {
+        Ok(link) => demo::keep_credentials(&format!("owner-link {}\n", link.trim())),
+        Err(_) => Ok(()),
+    }
+}
+
+fn token_beside(name: &str) -> PathBuf {
+    cluster::token_file().with_file_name(name)
 }
 
 pub use demo::write_private;

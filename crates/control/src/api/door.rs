@@ -123,6 +123,7 @@ async fn caller(
         .map(|address| address.0.clone());
     Ok(Caller {
         token,
+        person: None,
         request_id: id,
         ip,
     })

@@ -26,7 +26,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::control::Control;
 use crate::refusal::Refusal;
 
-pub use door::{VisitorAddress, outermost};
+pub use door::{RequestId, VisitorAddress, outermost};
 pub use spec::document;
 
 /// Every route of `/v1`, with its description.
@@ -55,7 +55,7 @@ pub fn router(control: &Control, metrics: bool) -> Router {
             "/openapi.json",
             axum::routing::get(|| async { axum::Json(spec::document()) }),
         )
-        .route("/", axum::routing::get(welcome));
+        .merge(crate::pages::router(control));
     if metrics {
         router = router.route(
             "/metrics",
@@ -99,12 +99,4 @@ async fn healthz(State(control): State<Control>) -> impl IntoResponse {
             "the store does not answer\n",
         ),
     }
-}
-
-async fn welcome(State(control): State<Control>) -> impl IntoResponse {
-    format!(
-        "Undine control {}, instance {}.\nThe API is below /v1; /openapi.json describes it.\n",
-        crate::control::PROGRAM,
-        control.name
-    )
 }

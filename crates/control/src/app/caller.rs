@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 use undine_api::public::Scope;
 use undine_model::AccountId;
-use undine_store::{Audit, Db, Role, Token, Tx};
+use undine_store::{Audit, Db, PersonId, Role, Token, Tx};
 use uuid::Uuid;
 
 use crate::clock::{new_id, now_ms};
@@ -13,8 +13,10 @@ use crate::refusal::{Refusal, Result};
 /// The bearer of a token, for one request.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The token.
+    /// The token; for a person in the panel, what their session may, as if it were a token.
     pub token: Token,
+    /// The person, in the panel.
+    pub person: Option<PersonId>,
     /// The request.
     pub request_id: Uuid,
     /// From where.
@@ -58,7 +60,10 @@ impl Caller {
 
     /// Who it is, in the audit.
     pub fn actor(&self) -> String {
-        format!("token/{}", self.token.id)
+        match self.person {
+            Some(person) => format!("person/{person}"),
+            None => format!("token/{}", self.token.id),
+        }
     }
 
     /// An audit row about what it did.

@@ -143,3 +143,34 @@ pub async fn audit(
         data: row.data,
     }))
 }
+
+/// Cores in use by each of these servers, as measured within the last minute; for the provider.
+pub async fn busy(
+    control: &Control,
+    servers: &[undine_api::public::Server],
+) -> Result<std::collections::BTreeMap<String, f64>> {
+    let now = now_ms();
+    let mut busy = std::collections::BTreeMap::new();
+    for server in servers {
+        let series = control
+            .store
+            .metrics()
+            .read(
+                server.id.uuid(),
+                &["cpu"],
+                now - 60_000,
+                now + 1,
+                Resolution::Fine,
+            )
+            .await?;
+        if let Some(point) = series.first().and_then(|series| series.points.last()) {
+            busy.insert(server.id.to_string(), point.value);
+        }
+    }
+    Ok(busy)
+}
+
+/// The number of the newest event.
+pub async fn newest(control: &Control) -> Result<u64> {
+    Ok(control.store.events().newest().await?)
+}

@@ -20,6 +20,8 @@ pub(super) async fn turn(control: &Control) -> Result<()> {
     store.events().trim(now - EVENTS_MS).await?;
     store.operations().trim(now - OPERATIONS_MS).await?;
     store.idempotency().trim(now).await?;
+    store.sessions().trim(now).await?;
+    store.failures().trim(now - DAY_MS).await?;
     store.metrics().trim(now).await?;
     store.routes().trim(ROUTE_VERSIONS).await?;
     for server in store.servers().all(&ServerFilter::default()).await? {

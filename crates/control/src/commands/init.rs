@@ -141,6 +141,8 @@ pub async fn init(wish: &Init) -> anyhow::Result<String> {
         .settings()
         .put(Cluster::KEY, &cluster, now_ms())
         .await?;
+    let link = super::owner_link::made(&store, &cluster.domain).await?;
+    state.write_private("owner-link", format!("{link}\n").as_bytes())?;
     state.write_instance(&InstanceFile {
         instance: id,
         name: wish.name.clone(),

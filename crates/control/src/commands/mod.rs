@@ -4,6 +4,7 @@ pub mod import;
 pub mod init;
 pub mod join;
 pub mod keep;
+pub mod owner_link;
 pub mod run;
 pub mod token;
 

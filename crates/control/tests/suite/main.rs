@@ -8,6 +8,8 @@ mod failover;
 mod instances;
 mod internal;
 mod openapi;
+mod panel;
+mod panel_browser;
 mod process;
 mod refusals;
 mod roads;

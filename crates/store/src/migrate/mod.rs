@@ -6,6 +6,7 @@
 mod table;
 mod v0001_first;
 mod v0002_failover;
+mod v0010_people;
 
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode,
@@ -21,7 +22,11 @@ pub(crate) struct Steps;
 
 impl MigratorTrait for Steps {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(v0001_first::Step), Box::new(v0002_failover::Step)]
+        vec![
+            Box::new(v0001_first::Step),
+            Box::new(v0002_failover::Step),
+            Box::new(v0010_people::Step),
+        ]
     }
 }
 

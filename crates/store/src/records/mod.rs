@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod operation;
+pub mod people;
 pub mod server;
 pub mod site;
 pub mod tenancy;
@@ -14,6 +15,11 @@ plain!(
     cluster::Node,
     cluster::Edge,
     cluster::JoinToken,
+    people::Person,
+    people::Membership,
+    people::Login,
+    people::Link,
+    people::Failures,
     tenancy::Plan,
     tenancy::Account,
     tenancy::Token,

@@ -19,6 +19,7 @@ async fn a_second_migration_does_nothing(store: Store) {
 const ROWS: &[&str] = &[
     include_str!("schema/v0001_first.sql"),
     include_str!("schema/v0002_failover.sql"),
+    include_str!("schema/v0010_people.sql"),
 ];
 
 /// Each step is applied to a database that already holds the rows of the steps before.
@@ -60,6 +61,8 @@ async fn every_row_is_read(store: &Store) {
         servers: ServerFilter, replicas: ReplicaFilter, sites: SiteFilter,
         databases: DatabaseFilter, releases: ReleaseFilter, certificates: SiteCertificateFilter,
         operations: OperationFilter, removals: RemovalFilter,
+        people: PersonFilter, memberships: MembershipFilter,
+        sessions: LoginFilter, links: LinkFilter, failures: FailuresFilter,
     );
     what_the_second_step_added(store).await;
     let site = store
@@ -184,6 +187,18 @@ async fn the_second_schema_is_as_it_was_released() {
         .await
         .unwrap();
     insta::assert_snapshot!("v0002_failover", database.schema().await);
+}
+
+#[tokio::test]
+async fn the_third_schema_is_as_it_was_released() {
+    let database = crate::databases::EmptySqlite::new();
+    Store::connect(&database.url())
+        .await
+        .unwrap()
+        .migrate_by(Some(3))
+        .await
+        .unwrap();
+    insta::assert_snapshot!("v0010_people", database.schema().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

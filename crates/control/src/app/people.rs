@@ -1,0 +1,358 @@
+//! People: the links that let them in, their passwords, who is there, who goes.
+
+use serde_json::json;
+use undine_model::AccountId;
+use undine_store::{
+    Db, Link, LinkFilter, Member, Membership, MembershipFilter, Person, PersonFilter, PersonId,
+    Staff, Store,
+};
+
+use super::sessions::{Place, Viewer};
+use super::{passwords, sessions};
+use crate::clock::{new_id, new_secret, now_ms, sha256};
+use crate::control::Control;
+use crate::refusal::{Refusal, Result};
+
+/// A link works for so long.
+const LINK_MS: i64 = 7 * 24 * 3_600_000;
+
+fn fresh_link(staff: Staff, account: Option<AccountId>, role: Member) -> (Link, String) {
+    let (secret, now) = (new_secret(), now_ms());
+    let link = Link {
+        id: new_id(),
+        version: 1,
+        created_at: now,
+        updated_at: now,
+        secret_sha256: sha256(&secret),
+        person: None,
+        staff,
+        account,
+        role,
+        expires_at: now + LINK_MS,
+    };
+    (link, secret)
+}
+
+/// The link by which the owner comes in for the first time; answers its path below the panel.
+pub async fn owner_link(store: &Store) -> Result<String> {
+    let (link, secret) = fresh_link(Staff::Owner, None, Member::Owner);
+    store.links().insert(&link).await?;
+    Ok(format!("/welcome/{secret}"))
+}
+
+fn gone() -> Refusal {
+    Refusal::of(
+        410,
+        "link-used",
+        "This link does not work any more",
+        "It was used already, or its week is over.",
+    )
+    .remedy(
+        "Ask whoever sent it for a new one; `undine-control owner-link` makes one for the owner.",
+    )
+}
+
+/// What a link is for, while it works: a person to be made, or a known one's new password.
+pub async fn invited(control: &Control, secret: &str) -> Result<(Link, Option<Person>)> {
+    let store = &control.store;
+    let link = store.links().by_secret(&sha256(secret), now_ms()).await?;
+    let link = link.ok_or_else(gone)?;
+    let person = match link.person {
+        Some(id) => Some(store.people().get(id).await?),
+        None => None,
+    };
+    Ok((link, person))
+}
+
+/// What somebody who came by a link says of himself.
+#[derive(Debug)]
+pub struct Welcome {
+    /// Their address.
+    pub email: String,
+    /// Their name.
+    pub name: String,
+    /// The password that they choose.
+    pub password: String,
+}
+
+fn checked(wish: &Welcome) -> Result<(String, String)> {
+    let email = wish.email.trim().to_lowercase();
+    let (user, host) = email.split_once('@').unwrap_or_default();
+    let fits = host.contains('.') || host == "localhost";
+    let plain = |c: char| !c.is_whitespace() && !c.is_control() && !"<>\"',;:()\\".contains(c);
+    if !fits || user.is_empty() || email.len() > 200 || !email.chars().all(plain) {
+        return Err(Refusal::invalid("email", "This is no mail address.")
+            .remedy("Write it like ann@example.com."));
+    }
+    let name = wish.name.trim().to_owned();
+    if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
+        return Err(Refusal::invalid("name", "A name has 1 to 100 characters."));
+    }
+    Ok((email, name))
+}
+
+/// Uses a link up: makes the person, or sets the known one's password, and logs them in. Answers
+/// the session's secret. What is refused leaves the link as it was.
+pub async fn welcome(
+    control: &Control,
+    secret: &str,
+    wish: Welcome,
+    place: &Place,
+) -> Result<String> {
+    let (_, known) = invited(control, secret).await?;
+    let (email, name) = match &known {
+        Some(person) => (person.email.clone(), person.name.clone()),
+        None => checked(&wish)?,
+    };
+    passwords::check(&wish.password, &[&email, &name])?;
+    let password_hash = passwords::hash(wish.password).await?;
+    let now = now_ms();
+    let tx = control.store.begin().await?;
+    let link = tx
+        .links()
+        .consume(&sha256(secret), now)
+        .await?
+        .ok_or_else(gone)?;
+    let person = match known {
+        Some(person) => {
+            let mut person = tx.people().lock(person.id).await?;
+            person.password_hash = password_hash;
+            tx.sessions().end_all(person.id, None).await?;
+            tx.people().update(&person, now).await?
+        }
+        None => {
+            let person = Person {
+                id: new_id(),
+                version: 1,
+                created_at: now,
+                updated_at: now,
+                email,
+                name,
+                staff: link.staff,
+                password_hash,
+            };
+            tx.people().insert(&person).await?;
+            person
+        }
+    };
+    if let Some(account) = link.account {
+        let membership = Membership {
+            id: new_id(),
+            version: 1,
+            created_at: now,
+            updated_at: now,
+            person: person.id,
+            account,
+            role: link.role,
+        };
+        tx.memberships().insert(&membership).await?;
+    }
+    tx.commit().await?;
+    sessions::begin(control, &person, place).await
+}
+
+/// Somebody on the list of people.
+#[derive(Debug)]
+pub struct Listed {
+    /// Who.
+    pub person: Person,
+    /// What they are here, in a word.
+    pub role: String,
+}
+
+/// The people of what the viewer sees: the provider's, or the account's.
+pub async fn all(control: &Control, viewer: &Viewer) -> Result<Vec<Listed>> {
+    let store = &control.store;
+    let mut all = Vec::new();
+    if let Some(account) = viewer.caller.account() {
+        let filter = MembershipFilter {
+            account: Some(account),
+            ..MembershipFilter::default()
+        };
+        for one in store.memberships().all(&filter).await? {
+            let person = store.people().get(one.person).await?;
+            all.push(Listed {
+                person,
+                role: one.role.to_string(),
+            });
+        }
+        return Ok(all);
+    }
+    for staff in [Staff::Owner, Staff::Operator, Staff::Support] {
+        let filter = PersonFilter {
+            staff: Some(staff),
+            ..PersonFilter::default()
+        };
+        let people = store.people().all(&filter).await?;
+        let listed = |person| Listed {
+            person,
+            role: staff.to_string(),
+        };
+        all.extend(people.into_iter().map(listed));
+    }
+    Ok(all)
+}
+
+fn may(viewer: &Viewer) -> Result<()> {
+    if viewer.manages_people() {
+        return Ok(());
+    }
+    Err(Refusal::forbidden("Only an owner changes who is there."))
+}
+
+/// Makes a link for somebody new; answers its path, which is shown once. `account` is for staff,
+/// who invite an account's first owner.
+pub async fn invite(
+    control: &Control,
+    viewer: &Viewer,
+    role: &str,
+    account: Option<AccountId>,
+) -> Result<String> {
+    let unknown = |why: String| Refusal::invalid("role", crate::refusal::capital(&why));
+    let (link, secret) = match (viewer.caller.account(), account) {
+        (None, Some(account)) => {
+            control.store.accounts().get(account).await?;
+            fresh_link(Staff::None, Some(account), Member::Owner)
+        }
+        (None, None) => {
+            may(viewer)?;
+            let staff: Staff = role.parse().map_err(unknown)?;
+            if staff == Staff::None {
+                return Err(Refusal::invalid(
+                    "role",
+                    "Choose owner, operator or support.",
+                ));
+            }
+            fresh_link(staff, None, Member::Reader)
+        }
+        (Some(own), _) => {
+            may(viewer)?;
+            let role: Member = role.parse().map_err(unknown)?;
+            fresh_link(Staff::None, Some(own), role)
+        }
+    };
+    let tx = control.store.begin().await?;
+    tx.links().insert(&link).await?;
+    let data = json!({"staff": link.staff, "role": link.role});
+    viewer
+        .caller
+        .did(
+            &tx,
+            "person.invite",
+            format!("link/{}", link.id),
+            link.account,
+            data,
+        )
+        .await?;
+    tx.commit().await?;
+    Ok(format!("/welcome/{secret}"))
+}
+
+/// Takes a person away from what the viewer sees. The last owner stays.
+pub async fn remove(control: &Control, viewer: &Viewer, id: PersonId) -> Result<()> {
+    may(viewer)?;
+    let people = all(control, viewer).await?;
+    let Some(found) = people.iter().find(|one| one.person.id == id) else {
+        return Err(viewer
+            .caller
+            .stranger(control, "person", &id.to_string())
+            .await);
+    };
+    let owners = people.iter().filter(|one| one.role == "owner").count();
+    if found.role == "owner" && owners == 1 {
+        return Err(Refusal::conflict(
+            "last-owner",
+            "The last owner stays",
+            format!("{} is the only owner.", found.person.name),
+        )
+        .remedy("Invite another owner first."));
+    }
+    let account = viewer.caller.account();
+    let tx = control.store.begin().await?;
+    match account {
+        None => tx.people().delete(id, None).await?,
+        Some(account) => {
+            let filter = MembershipFilter {
+                person: Some(id),
+                account: Some(account),
+            };
+            if let Some(one) = tx.memberships().find_by(&filter).await? {
+                tx.memberships().delete(one.id, None).await?;
+            }
+        }
+    }
+    let data = json!({"name": found.person.name});
+    viewer
+        .caller
+        .did(&tx, "person.remove", format!("person/{id}"), account, data)
+        .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Changes the viewer's own password; their other sessions end.
+pub async fn change_password(
+    control: &Control,
+    viewer: &Viewer,
+    old: &str,
+    new: &str,
+    place: &Place,
+) -> Result<()> {
+    let person = &viewer.person;
+    let counted = passwords::counted(&person.email, &place.network());
+    for (what, free) in &counted {
+        passwords::count(control, what, *free).await?;
+    }
+    if !passwords::is_right(old.to_owned(), Some(person.password_hash.clone())).await? {
+        return Err(Refusal::invalid("old", "This is not your password now."));
+    }
+    for (what, _) in &counted {
+        control.store.failures().forget(what).await?;
+    }
+    passwords::check(new, &[&person.email, &person.name])?;
+    let password_hash = passwords::hash(new.to_owned()).await?;
+    let tx = control.store.begin().await?;
+    let mut person = tx.people().lock(person.id).await?;
+    person.password_hash = password_hash;
+    tx.people().update(&person, now_ms()).await?;
+    tx.sessions()
+        .end_all(person.id, Some(viewer.login.id))
+        .await?;
+    for link in tx
+        .links()
+        .all(&LinkFilter {
+            person: Some(person.id),
+            ..LinkFilter::default()
+        })
+        .await?
+    {
+        tx.links().delete(link.id, None).await?;
+    }
+    let subject = format!("person/{}", person.id);
+    viewer
+        .caller
+        .did(&tx, "person.password", subject, None, json!({}))
+        .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// A path of the panel as a whole URL, where visitors reach it.
+pub async fn url(control: &Control, path: &str) -> Result<String> {
+    url_at(&control.store, &control.cluster.domain, path).await
+}
+
+/// The same before there is an instance.
+pub async fn url_at(store: &Store, domain: &str, path: &str) -> Result<String> {
+    use crate::control::PublicPorts;
+    let ports: PublicPorts = store
+        .settings()
+        .get(PublicPorts::KEY)
+        .await?
+        .unwrap_or_default();
+    let port = match ports.https {
+        443 => String::new(),
+        other => format!(":{other}"),
+    };
+    Ok(format!("https://panel.{domain}{port}{path}"))
+}

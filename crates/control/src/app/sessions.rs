@@ -1,0 +1,336 @@
+//! Sessions: logging in and out, who a browser belongs to, and what it may.
+
+use serde_json::json;
+use undine_model::{AccountId, TokenId};
+use undine_store::{
+    Db, Login, LoginFilter, LoginId, Member, MembershipFilter, Person, PersonFilter, Role, Staff,
+    Store, Token,
+};
+use uuid::Uuid;
+
+use super::caller::Caller;
+use super::passwords;
+use crate::clock::{new_id, new_secret, now_ms, sha256};
+use crate::control::Control;
+use crate::refusal::{Refusal, Result};
+
+/// A session that is not used for so long ends.
+const IDLE_MS: i64 = 14 * 24 * 3_600_000;
+/// No session lasts longer, used or not.
+const LONGEST_MS: i64 = 90 * 24 * 3_600_000;
+
+/// Somebody who is logged in, for one request.
+#[derive(Debug, Clone)]
+pub struct Viewer {
+    /// Who.
+    pub person: Person,
+    /// In which browser.
+    pub login: Login,
+    /// What they may, as the use cases see it.
+    pub caller: Caller,
+    /// The accounts that they are members of.
+    pub accounts: Vec<(AccountId, Member)>,
+    /// What forms must send back.
+    pub csrf: String,
+}
+
+impl Viewer {
+    /// Was this sent back by a form of this session?
+    pub fn wrote(&self, sent: &str) -> bool {
+        let salt = sent.split_once('.').map(|(salt, _)| salt);
+        salt.is_some_and(|salt| form_secret(&self.login, salt) == sent)
+    }
+
+    /// Staff that acts for an account.
+    pub fn acts_for(&self) -> Option<AccountId> {
+        self.login
+            .account
+            .filter(|_| self.person.staff != Staff::None)
+    }
+
+    /// May they change the people of what they see?
+    pub fn manages_people(&self) -> bool {
+        match self.caller.account() {
+            None => self.person.staff == Staff::Owner,
+            Some(account) => self.accounts.contains(&(account, Member::Owner)),
+        }
+    }
+}
+
+/// Where a request comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Place {
+    /// The visitor's address, when an edge says so.
+    pub ip: Option<String>,
+    /// What the browser calls itself.
+    pub agent: String,
+    /// The request.
+    pub request_id: Uuid,
+}
+
+impl Place {
+    /// The network that wrong passwords are counted for: an IPv6 visitor has a /64 to himself.
+    pub fn network(&self) -> String {
+        match self.ip.as_deref().map(str::parse) {
+            Some(Ok(std::net::IpAddr::V6(ip))) => {
+                let s = ip.segments();
+                format!("{:x}:{:x}:{:x}:{:x}::/64", s[0], s[1], s[2], s[3])
+            }
+            Some(Ok(ip)) => ip.to_string(),
+            _ => "here".to_owned(),
+        }
+    }
+}
+
+/// Logs in; answers the secret of the new session.
+pub async fn log_in(
+    control: &Control,
+    email: &str,
+    password: &str,
+    place: &Place,
+) -> Result<String> {
+    let email = email.trim().to_lowercase();
+    let counted = passwords::counted(&email, &place.network());
+    for (what, free) in &counted {
+        passwords::count(control, what, *free).await?;
+    }
+    let filter = PersonFilter {
+        email: Some(email),
+        ..PersonFilter::default()
+    };
+    let person = control.store.people().find_by(&filter).await?;
+    let kept = person.as_ref().map(|person| person.password_hash.clone());
+    let right = passwords::is_right(password.to_owned(), kept).await?;
+    let Some(person) = person.filter(|_| right) else {
+        return Err(Refusal::of(
+            403,
+            "wrong-password",
+            "That did not fit",
+            "No person here has this address with this password.",
+        )
+        .remedy("Check both. Whoever invited you can send a new link."));
+    };
+    for (what, _) in &counted {
+        control.store.failures().forget(what).await?;
+    }
+    begin(control, &person, place).await
+}
+
+/// A new session, always with a new secret; answers the secret.
+pub async fn begin(control: &Control, person: &Person, place: &Place) -> Result<String> {
+    let now = now_ms();
+    let secret = new_secret();
+    let login = Login {
+        id: new_id(),
+        version: 1,
+        created_at: now,
+        updated_at: now,
+        secret_sha256: sha256(&secret),
+        person: person.id,
+        account: None,
+        agent: place.agent.chars().take(200).collect(),
+        ip: place.ip.clone().unwrap_or_default(),
+        last_used_at: now,
+        expires_at: now + IDLE_MS,
+    };
+    let viewer = made(&control.store, person.clone(), login, place).await?;
+    let tx = control.store.begin().await?;
+    tx.sessions().insert(&viewer.login).await?;
+    let subject = format!("person/{}", person.id);
+    viewer
+        .caller
+        .did(&tx, "person.log_in", subject, None, json!({}))
+        .await?;
+    tx.commit().await?;
+    Ok(secret)
+}
+
+/// Whose session this is.
+pub async fn of(control: &Control, secret: &str, place: &Place) -> Result<Option<Viewer>> {
+    let now = now_ms();
+    let store = &control.store;
+    let Some(login) = store.sessions().by_secret(&sha256(secret), now).await? else {
+        return Ok(None);
+    };
+    if now - login.last_used_at > 60_000 {
+        let end = (now + IDLE_MS).min(login.created_at + LONGEST_MS);
+        let ip = place.ip.clone().unwrap_or_default();
+        store.sessions().touch(login.id, &ip, now, end).await?;
+    }
+    let Some(person) = store.people().find(login.person).await? else {
+        return Ok(None);
+    };
+    made(store, person, login, place).await.map(Some)
+}
+
+async fn made(store: &Store, person: Person, mut login: Login, place: &Place) -> Result<Viewer> {
+    let mut accounts = Vec::new();
+    if person.staff == Staff::None {
+        let filter = MembershipFilter {
+            person: Some(person.id),
+            ..MembershipFilter::default()
+        };
+        let all = store.memberships().all(&filter).await?;
+        accounts = all.iter().map(|one| (one.account, one.role)).collect();
+        // A membership that ended takes the session's account with it.
+        let still = login
+            .account
+            .filter(|own| accounts.iter().any(|(id, _)| id == own));
+        login.account = still.or_else(|| accounts.first().map(|(id, _)| *id));
+    }
+    let member = login
+        .account
+        .and_then(|own| accounts.iter().find(|(id, _)| *id == own))
+        .map(|(_, role)| *role);
+    let role = match (person.staff, login.account) {
+        (Staff::None, _) | (_, Some(_)) => Role::AccountOwner,
+        (_, None) => Role::Provider,
+    };
+    let scopes = scopes(person.staff, login.account.is_some(), member);
+    let token = Token {
+        id: TokenId::from_uuid(login.id.uuid()),
+        version: login.version,
+        created_at: login.created_at,
+        updated_at: login.updated_at,
+        secret_sha256: login.secret_sha256.clone(),
+        name: String::new(),
+        role,
+        account: login.account,
+        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        expires_at: Some(login.expires_at),
+        last_used_at: None,
+        revoked_at: None,
+    };
+    Ok(Viewer {
+        csrf: form_secret(&login, &new_secret()),
+        caller: Caller {
+            token,
+            person: Some(person.id),
+            request_id: place.request_id,
+            ip: place.ip.clone(),
+        },
+        person,
+        login,
+        accounts,
+    })
+}
+
+/// What forms of a session send back. It is another one on every page, so that the size of a
+/// compressed page tells nothing of it.
+fn form_secret(login: &Login, salt: &str) -> String {
+    let proof = sha256(format!("form/{salt}/{}", login.secret_sha256));
+    format!("{salt}.{proof}")
+}
+
+/// An empty list is everything.
+fn scopes(staff: Staff, acting: bool, member: Option<Member>) -> &'static [&'static str] {
+    match (staff, member) {
+        (Staff::Owner | Staff::Operator, _) => &[],
+        (Staff::Support, _) if acting => &[],
+        (Staff::None, Some(Member::Owner | Member::Manager)) => &[],
+        (Staff::None, Some(Member::Deployer)) => &["deploy"],
+        _ => &["read"],
+    }
+}
+
+/// Logs out here.
+pub async fn log_out(control: &Control, viewer: &Viewer) -> Result<()> {
+    match control.store.sessions().delete(viewer.login.id, None).await {
+        Ok(()) | Err(undine_store::StoreError::NotFound { .. }) => Ok(()),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// Where this person is logged in.
+pub async fn all(control: &Control, viewer: &Viewer) -> Result<Vec<Login>> {
+    let filter = LoginFilter {
+        person: Some(viewer.person.id),
+        ..LoginFilter::default()
+    };
+    let mut all = control.store.sessions().all(&filter).await?;
+    all.retain(|login| login.expires_at > now_ms());
+    all.reverse();
+    Ok(all)
+}
+
+/// Ends one of the person's own sessions.
+pub async fn revoke(control: &Control, viewer: &Viewer, id: LoginId) -> Result<()> {
+    let found = control.store.sessions().find(id).await?;
+    if found.is_none_or(|login| login.person != viewer.person.id) {
+        return Err(viewer
+            .caller
+            .stranger(control, "session", &id.to_string())
+            .await);
+    }
+    let tx = control.store.begin().await?;
+    tx.sessions().delete(id, None).await?;
+    viewer
+        .caller
+        .did(
+            &tx,
+            "session.revoke",
+            format!("session/{id}"),
+            None,
+            json!({}),
+        )
+        .await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Shows another account; for staff: begins or ends to act for one, which is written down.
+pub async fn switch(control: &Control, viewer: &Viewer, to: Option<AccountId>) -> Result<()> {
+    let staff = viewer.person.staff != Staff::None;
+    if let Some(account) = to {
+        let known = match staff {
+            true => control.store.accounts().find(account).await?.is_some(),
+            false => viewer.accounts.iter().any(|(id, _)| *id == account),
+        };
+        if !known {
+            return Err(viewer
+                .caller
+                .stranger(control, "account", &account.to_string())
+                .await);
+        }
+    }
+    let tx = control.store.begin().await?;
+    let mut login = tx.sessions().lock(viewer.login.id).await?;
+    let about = to.or(login.account);
+    login.account = to;
+    tx.sessions().update(&login, now_ms()).await?;
+    if staff && let Some(account) = about {
+        let action = if to.is_some() {
+            "account.act_for"
+        } else {
+            "account.act_end"
+        };
+        let subject = format!("account/{account}");
+        viewer
+            .caller
+            .did(
+                &tx,
+                action,
+                subject,
+                Some(account),
+                json!({"person": viewer.person.name}),
+            )
+            .await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// What an account is called that the viewer acts for or is a member of.
+pub async fn account_name(control: &Control, id: AccountId) -> Result<Option<String>> {
+    let account = control.store.accounts().find(id).await?;
+    Ok(account.map(|account| account.name.to_string()))
+}
+
+/// Does the session still last? What it was allowed when it was read may have ended meanwhile.
+pub async fn lasts(control: &Control, viewer: &Viewer) -> Result<bool> {
+    let sessions = control.store.sessions();
+    let login = sessions
+        .by_secret(&viewer.login.secret_sha256, now_ms())
+        .await?;
+    Ok(login.is_some_and(|login| login.version == viewer.login.version))
+}

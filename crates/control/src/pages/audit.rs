@@ -1,0 +1,73 @@
+//! Who did what.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::frame::{Frame, page as written};
+use super::words::ago;
+use crate::api::extract::Asked;
+use crate::app::observe;
+use crate::app::paging::PageWish;
+use crate::app::sessions::Viewer;
+use crate::control::Control;
+use crate::refusal::Result;
+
+/// Which rows.
+#[derive(Debug, Default, serde::Deserialize)]
+pub struct Which {
+    action: Option<String>,
+    cursor: Option<String>,
+}
+
+struct Row {
+    when: String,
+    actor: String,
+    ip: String,
+    action: String,
+    data: String,
+    subject: String,
+    outcome: String,
+}
+
+#[derive(Template)]
+#[template(path = "audit.html")]
+struct Audit {
+    f: Frame,
+    rows: Vec<Row>,
+    action: String,
+    next: String,
+}
+
+/// The page.
+pub async fn page(
+    State(control): State<Control>,
+    viewer: Viewer,
+    Asked(which): Asked<Which>,
+) -> Result<Response> {
+    let action = which.action.filter(|text| !text.is_empty());
+    let wish = PageWish {
+        limit: None,
+        cursor: which.cursor,
+    };
+    let rows = observe::audit(&control, &viewer.caller, &wish, action.clone()).await?;
+    let row = |row: undine_api::public::AuditRow| Row {
+        when: ago(row.at),
+        actor: row.actor,
+        ip: row.ip.unwrap_or_default(),
+        action: row.action,
+        data: if row.data.as_object().is_some_and(serde_json::Map::is_empty) {
+            String::new()
+        } else {
+            row.data.to_string()
+        },
+        subject: row.subject,
+        outcome: row.outcome,
+    };
+    written(&Audit {
+        f: Frame::new(&control, &viewer, "Audit", "/audit", 30).await?,
+        rows: rows.items.into_iter().map(row).collect(),
+        action: action.unwrap_or_default(),
+        next: rows.next.unwrap_or_default(),
+    })
+}

@@ -1,0 +1,169 @@
+//! The way in and out: log-in, one-time links, log-out; and the page of a refusal.
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use undine_api::Problem;
+
+use super::door;
+use super::fields::Fields;
+use super::frame::page;
+use crate::app::people::{self, Welcome};
+use crate::app::sessions::{self, Place, Viewer};
+use crate::control::Control;
+use crate::refusal::{Refusal, Result};
+
+#[derive(Template, Default)]
+#[template(path = "entry.html")]
+struct Entry {
+    title: String,
+    lead: String,
+    action: String,
+    button: &'static str,
+    problem: Option<Problem>,
+    asks_email: bool,
+    asks_name: bool,
+    fresh: bool,
+    email: String,
+    name: String,
+}
+
+/// A refusal as a page.
+pub fn refused(problem: &Problem) -> Html<String> {
+    let entry = Entry {
+        title: problem.title.clone(),
+        problem: Some(problem.clone()),
+        ..Entry::default()
+    };
+    Html(
+        entry
+            .render()
+            .unwrap_or_else(|_| "The page could not be written.".to_owned()),
+    )
+}
+
+/// To the first page of whoever comes.
+pub async fn home(viewer: Option<axum::Extension<Viewer>>) -> Redirect {
+    match viewer {
+        Some(viewer) if viewer.caller.is_provider() => Redirect::to("/cluster"),
+        Some(_) => Redirect::to("/sites"),
+        None => Redirect::to("/login"),
+    }
+}
+
+fn login_page(control: &Control, email: String, problem: Option<Problem>) -> Entry {
+    Entry {
+        title: "Log in".to_owned(),
+        lead: format!("The panel of {}.", control.cluster.domain),
+        action: "/login".to_owned(),
+        button: "Log in",
+        asks_email: true,
+        email,
+        problem,
+        ..Entry::default()
+    }
+}
+
+/// The form.
+pub async fn login(State(control): State<Control>) -> Result<Response> {
+    page(&login_page(&control, String::new(), None))
+}
+
+fn with_status(refusal: &Refusal, entry: &Entry) -> Result<Response> {
+    let status = axum::http::StatusCode::from_u16(refusal.0.status).unwrap_or_default();
+    Ok((status, page(entry)?).into_response())
+}
+
+fn let_in(headers: &HeaderMap, secret: &str) -> Result<Response> {
+    Ok((
+        [(header::SET_COOKIE, door::cookie(headers, secret)?)],
+        Redirect::to("/"),
+    )
+        .into_response())
+}
+
+/// Logs in. Whatever session the browser had before has nothing to do with the new one.
+pub async fn log_in(
+    State(control): State<Control>,
+    place: Place,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response> {
+    let email = fields.text("email");
+    match sessions::log_in(&control, email, fields.text("password"), &place).await {
+        Ok(secret) => let_in(&headers, &secret),
+        Err(refusal) => {
+            let entry = login_page(&control, email.to_owned(), Some((*refusal.0).clone()));
+            with_status(&refusal, &entry)
+        }
+    }
+}
+
+/// Logs out.
+pub async fn log_out(
+    State(control): State<Control>,
+    viewer: Viewer,
+    headers: HeaderMap,
+    _: Fields,
+) -> Result<Response> {
+    sessions::log_out(&control, &viewer).await?;
+    Ok((
+        [(header::SET_COOKIE, door::cookie(&headers, "")?)],
+        Redirect::to("/login"),
+    )
+        .into_response())
+}
+
+async fn welcome_page(control: &Control, secret: &str) -> Result<Entry> {
+    let (_, known) = people::invited(control, secret).await?;
+    Ok(Entry {
+        title: "Welcome".to_owned(),
+        lead: match &known {
+            Some(person) => format!("A new password for {}.", person.email),
+            None => format!(
+                "Choose how you log in to the panel of {}. This link works once.",
+                control.cluster.domain
+            ),
+        },
+        action: format!("/welcome/{secret}"),
+        button: "Come in",
+        asks_email: known.is_none(),
+        asks_name: known.is_none(),
+        fresh: true,
+        ..Entry::default()
+    })
+}
+
+/// What a one-time link opens.
+pub async fn invited(
+    State(control): State<Control>,
+    Path(secret): Path<String>,
+) -> Result<Response> {
+    page(&welcome_page(&control, &secret).await?)
+}
+
+/// Uses the link up.
+pub async fn welcome(
+    State(control): State<Control>,
+    place: Place,
+    Path(secret): Path<String>,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response> {
+    let mut entry = welcome_page(&control, &secret).await?;
+    let text = |name| fields.text(name).to_owned();
+    let wish = Welcome {
+        email: text("email"),
+        name: text("name"),
+        password: text("password"),
+    };
+    match people::welcome(&control, &secret, wish, &place).await {
+        Ok(session) => let_in(&headers, &session),
+        Err(refusal) => {
+            entry.problem = Some((*refusal.0).clone());
+            (entry.email, entry.name) = (text("email"), text("name"));
+            with_status(&refusal, &entry)
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What is around every page, and the files that pages need.
+
+use std::fmt::Write;
+use std::sync::LazyLock;
+
+use askama::Template;
+use axum::extract::Path;
+use axum::http::header;
+use axum::response::{Html, IntoResponse, Response};
+
+use crate::app::accounts;
+use crate::app::sessions::{self, Viewer};
+use crate::clock::sha256;
+use crate::control::Control;
+use crate::refusal::{Refusal, Result};
+
+/// A link of the menu.
+pub struct Link {
+    /// Where to.
+    pub href: &'static str,
+    /// Its word.
+    pub label: &'static str,
+    /// Is this the page?
+    pub here: bool,
+}
+
+/// What is around a page.
+pub struct Frame {
+    /// The page's title.
+    pub title: String,
+    /// The menu.
+    pub nav: Vec<Link>,
+    /// Who looks.
+    pub person: String,
+    /// What forms send back.
+    pub csrf: String,
+    /// For whom staff acts.
+    pub acting: Option<String>,
+    /// Which instance answers.
+    pub instance: String,
+    /// Seconds after which a page is read again though nothing is told; measurements need it.
+    pub live: u32,
+    /// Changes with the files, so that a browser may keep them.
+    pub assets: &'static str,
+}
+
+const PROVIDER: &[(&str, &str)] = &[
+    ("/cluster", "Cluster"),
+    ("/servers", "Servers"),
+    ("/accounts", "Accounts"),
+    ("/sites", "Sites"),
+    ("/operations", "Operations"),
+    ("/audit", "Audit"),
+    ("/people", "People"),
+    ("/me", "You"),
+];
+const CUSTOMER: &[(&str, &str)] = &[
+    ("/sites", "Sites"),
+    ("/operations", "Operations"),
+    ("/audit", "Audit"),
+    ("/people", "People"),
+    ("/me", "You"),
+];
+
+impl Frame {
+    /// The frame of a page that belongs to this entry of the menu.
+    pub async fn new(
+        control: &Control,
+        viewer: &Viewer,
+        title: &str,
+        at: &str,
+        live: u32,
+    ) -> Result<Self> {
+        let menu = if viewer.caller.is_provider() {
+            PROVIDER
+        } else {
+            CUSTOMER
+        };
+        let acting = match viewer.acts_for() {
+            Some(id) => sessions::account_name(control, id).await?,
+            None => None,
+        };
+        let own = match viewer.caller.account() {
+            Some(id) if acting.is_none() => accounts::get(control, &viewer.caller, id).await.ok(),
+            _ => None,
+        };
+        Ok(Self {
+            title: title.to_owned(),
+            nav: menu
+                .iter()
+                .map(|(href, label)| Link {
+                    href,
+                    label,
+                    here: *href == at,
+                })
+                .collect(),
+            person: own.map_or_else(
+                || viewer.person.name.clone(),
+                |own| format!("{}, {}", viewer.person.name, own.name),
+            ),
+            csrf: viewer.csrf.clone(),
+            acting,
+            instance: control.name.to_string(),
+            live,
+            assets: &VERSION,
+        })
+    }
+}
+
+/// A page, written out.
+pub fn page(template: &impl Template) -> Result<Response> {
+    let text = template
+        .render()
+        .map_err(|error| Refusal::internal(&error))?;
+    Ok(Html(text).into_response())
+}
+
+const SCRIPT: &str = include_str!("../../../../web/panel.js");
+const ICON: &str = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="4" fill="#0b6678"/><path d="M3 7q2.5-3 5 0t5 0M3 11q2.5-3 5 0t5 0" fill="none" stroke="#fff" stroke-width="1.6"/></svg>"##;
+
+/// Heights and heats are classes: the policy allows no style within a page.
+static STYLE: LazyLock<String> = LazyLock::new(|| {
+    let mut css = include_str!("../../../../web/panel.css").to_owned();
+    for n in 0..=100 {
+        let _ = writeln!(css, ".h{n}{{height:{n}%}}");
+    }
+    for n in 0..=10 {
+        let share = 12 + n * 5;
+        let _ = writeln!(
+            css,
+            ".heat{n}{{background:color-mix(in oklab,var(--accent) {share}%,var(--surface))}}"
+        );
+    }
+    css
+});
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    sha256(format!("{}{SCRIPT}", *STYLE))
+        .chars()
+        .take(12)
+        .collect()
+});
+
+/// A file of the panel's own.
+pub async fn asset(Path(name): Path<String>) -> Result<Response> {
+    let (kind, text) = match name.as_str() {
+        "panel.css" => ("text/css; charset=utf-8", STYLE.as_str()),
+        "panel.js" => ("text/javascript; charset=utf-8", SCRIPT),
+        "icon.svg" => ("image/svg+xml", ICON),
+        _ => return Err(Refusal::not_found("file", "of this name")),
+    };
+    Ok((
+        [
+            (header::CONTENT_TYPE, kind),
+            (header::CACHE_CONTROL, "public, max-age=86400"),
+        ],
+        text,
+    )
+        .into_response())
+}

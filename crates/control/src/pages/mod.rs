@@ -1,0 +1,130 @@
+//! The panel: pages for people, at the same address as the API. Handlers are thin and call the
+//! use cases in `app`; `door` stands before all of it. One table says who may call what;
+//! everybody else is refused before anything is read.
+
+mod accounts;
+mod audit;
+mod cluster;
+mod door;
+mod entry;
+mod fields;
+mod frame;
+mod live;
+mod me;
+mod nodes;
+mod operations;
+mod people;
+mod servers;
+mod site;
+mod sites;
+mod squeeze;
+mod words;
+
+use axum::Router;
+use axum::http::Method;
+use axum::middleware;
+use axum::routing::{MethodRouter, get, post};
+use undine_api::public::Scope;
+
+use crate::control::Control;
+
+/// A page or form and who may call it.
+pub struct Guarded {
+    /// The method.
+    pub method: Method,
+    /// The path.
+    pub path: &'static str,
+    /// Who may call it; nobody else may.
+    pub who: Who,
+    /// What their role must allow.
+    pub scope: Scope,
+    handler: fn() -> MethodRouter<Control>,
+}
+
+/// Who may call a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Anybody: the request itself proves what it must.
+    Anybody,
+    /// Whoever is logged in; what is seen depends on what they reach.
+    Person,
+    /// The provider's staff, while it acts for no account.
+    Provider,
+}
+
+macro_rules! table {
+    ($($method:ident $path:literal $who:ident $scope:ident $handler:path;)*) => {
+        /// Every page and form.
+        pub const TABLE: &[Guarded] = &[$(Guarded {
+            method: Method::$method,
+            path: $path,
+            who: Who::$who,
+            scope: Scope::$scope,
+            handler: || table!(@$method $handler),
+        }),*];
+    };
+    (@GET $handler:path) => { get($handler) };
+    (@POST $handler:path) => { post($handler) };
+}
+
+// A form that changes only what is the person's own needs no more than to be logged in.
+table! {
+    GET "/" Anybody Read entry::home;
+    GET "/login" Anybody Read entry::login;
+    POST "/login" Anybody Read entry::log_in;
+    GET "/welcome/{secret}" Anybody Read entry::invited;
+    POST "/welcome/{secret}" Anybody Read entry::welcome;
+    GET "/assets/{name}" Anybody Read frame::asset;
+    POST "/logout" Person Read entry::log_out;
+    GET "/live" Person Read live::stream;
+    GET "/me" Person Read me::page;
+    POST "/me/password" Person Read me::password;
+    POST "/me/sessions/{id}/end" Person Read me::end;
+    POST "/act" Person Read me::act;
+    GET "/people" Person Read people::page;
+    POST "/people" Person Manage people::invite;
+    POST "/people/{id}/remove" Person Manage people::remove;
+    GET "/cluster" Provider Read cluster::page;
+    GET "/join" Provider Read nodes::join;
+    POST "/join" Provider Manage nodes::token;
+    GET "/nodes/{id}" Provider Read nodes::page;
+    POST "/nodes/{id}/use" Provider Manage nodes::use_it;
+    GET "/servers" Provider Read servers::list;
+    GET "/servers/new" Provider Manage servers::form;
+    POST "/servers/new" Provider Manage servers::create;
+    GET "/servers/{id}" Provider Read servers::page;
+    POST "/servers/{id}/start" Provider Manage servers::start;
+    POST "/servers/{id}/stop" Provider Manage servers::stop;
+    POST "/servers/{id}/restart" Provider Manage servers::restart;
+    POST "/servers/{id}/delete" Provider Manage servers::delete;
+    GET "/accounts" Provider Read accounts::list;
+    POST "/accounts" Provider Manage accounts::create;
+    GET "/accounts/{id}" Provider Read accounts::page;
+    POST "/accounts/{id}/suspend" Provider Manage accounts::suspend;
+    POST "/accounts/{id}/unsuspend" Provider Manage accounts::unsuspend;
+    POST "/accounts/{id}/invite" Provider Manage accounts::invite;
+    GET "/operations" Person Read operations::list;
+    GET "/operations/{id}" Person Read operations::page;
+    GET "/audit" Person Read audit::page;
+    GET "/sites" Person Read sites::list;
+    GET "/sites/new" Person Manage sites::form;
+    POST "/sites/new" Person Manage sites::create;
+    GET "/sites/{id}" Person Read site::page;
+    POST "/sites/{id}/suspend" Person Manage site::suspend;
+    POST "/sites/{id}/unsuspend" Person Manage site::unsuspend;
+    POST "/sites/{id}/retry" Person Manage site::retry;
+    POST "/sites/{id}/delete" Person Manage site::delete;
+    POST "/sites/{id}/databases" Person Manage site::database;
+    POST "/sites/{id}/rollback" Person Deploy site::rollback;
+}
+
+/// All pages.
+pub fn router(control: &Control) -> Router<Control> {
+    let mut router = Router::new();
+    for it in TABLE {
+        let guard =
+            middleware::from_fn_with_state((control.clone(), it.who, it.scope), door::guard);
+        router = router.route(it.path, (it.handler)().route_layer(guard));
+    }
+    router.layer(middleware::from_fn(door::outer))
+}

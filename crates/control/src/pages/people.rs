@@ -1,0 +1,91 @@
+//! The people of the provider, or of an account.
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::response::{Redirect, Response};
+
+use super::fields::{Fields, id};
+use super::frame::{Frame, page as written};
+use crate::app::people;
+use crate::app::sessions::Viewer;
+use crate::control::Control;
+use crate::refusal::Result;
+
+struct Row {
+    id: String,
+    name: String,
+    email: String,
+    role: String,
+}
+
+#[derive(Template)]
+#[template(path = "people.html")]
+struct People {
+    f: Frame,
+    people: Vec<Row>,
+    link: String,
+    manages: bool,
+    roles: &'static [(&'static str, &'static str)],
+}
+
+const STAFF: &[(&str, &str)] = &[
+    ("operator", "operator: everything but these people"),
+    ("support", "support: looks, and acts for accounts"),
+    ("owner", "owner: everything"),
+];
+const MEMBERS: &[(&str, &str)] = &[
+    ("manager", "manager: everything but these people"),
+    ("deployer", "deployer: looks and deploys"),
+    ("reader", "reader: looks"),
+    ("owner", "owner: everything"),
+];
+
+async fn with_link(control: &Control, viewer: &Viewer, link: String) -> Result<Response> {
+    let row = |one: people::Listed| Row {
+        id: one.person.id.to_string(),
+        name: one.person.name,
+        email: one.person.email,
+        role: one.role,
+    };
+    written(&People {
+        f: Frame::new(control, viewer, "People", "/people", 30).await?,
+        people: people::all(control, viewer)
+            .await?
+            .into_iter()
+            .map(row)
+            .collect(),
+        link,
+        manages: viewer.manages_people(),
+        roles: if viewer.caller.is_provider() {
+            STAFF
+        } else {
+            MEMBERS
+        },
+    })
+}
+
+/// The list.
+pub async fn page(State(control): State<Control>, viewer: Viewer) -> Result<Response> {
+    with_link(&control, &viewer, String::new()).await
+}
+
+/// Makes a link and shows it, once.
+pub async fn invite(
+    State(control): State<Control>,
+    viewer: Viewer,
+    fields: Fields,
+) -> Result<Response> {
+    let path = people::invite(&control, &viewer, fields.text("role"), None).await?;
+    with_link(&control, &viewer, people::url(&control, &path).await?).await
+}
+
+/// Takes somebody away.
+pub async fn remove(
+    State(control): State<Control>,
+    viewer: Viewer,
+    Path(who): Path<String>,
+    _: Fields,
+) -> Result<Redirect> {
+    people::remove(&control, &viewer, id(&who)?).await?;
+    Ok(Redirect::to("/people"))
+}

@@ -1,0 +1,289 @@
+//! One site: how it stands, its use, its log, its databases and releases.
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::response::{Redirect, Response};
+use undine_api::guest::LogKind;
+use undine_api::public::{
+    CreateDatabase, Database, MetricSubject, Release, ReleaseState, Rollback,
+};
+use undine_model::lifecycle::SiteState;
+
+use super::cluster::ALL;
+use super::fields::{Fields, id};
+use super::frame::{Frame, page as written};
+use super::sites::Row;
+use super::words::{Chart, OperationRow, Shown, ago, bytes, charts, cores, operation};
+use crate::api::extract::Asked;
+use crate::app::caller::Expected;
+use crate::app::paging::PageWish;
+use crate::app::sessions::Viewer;
+use crate::app::{databases, operations, releases, site_change, sites};
+use crate::control::Control;
+use crate::refusal::Result;
+
+/// What of the log.
+#[derive(Debug, Default, serde::Deserialize)]
+pub struct Which {
+    log: Option<String>,
+    find: Option<String>,
+}
+
+struct ReleaseRow {
+    id: String,
+    state: &'static str,
+    class: &'static str,
+    when: String,
+    back: bool,
+}
+
+fn release(release: Release) -> ReleaseRow {
+    let (state, class) = match release.state {
+        _ if release.live => ("live", ""),
+        ReleaseState::Uploading => ("uploading", "busy"),
+        ReleaseState::Ready => ("kept", "off"),
+        ReleaseState::Failed => ("failed", "bad"),
+        ReleaseState::Removed => ("removed", "off"),
+    };
+    ReleaseRow {
+        id: release.id.to_string(),
+        state,
+        class,
+        when: ago(release.created_at),
+        back: !release.live && release.state == ReleaseState::Ready,
+    }
+}
+
+#[derive(Template)]
+#[template(path = "site.html")]
+struct Page {
+    f: Frame,
+    s: Row,
+    password: String,
+    actions: &'static [(&'static str, &'static str)],
+    working: Vec<OperationRow>,
+    charts: Vec<Chart>,
+    log: &'static str,
+    find: String,
+    lines: Vec<String>,
+    no_lines: String,
+    facts: Vec<(&'static str, String)>,
+    databases: Vec<Database>,
+    releases: Vec<ReleaseRow>,
+}
+
+const SHOWN: &[Shown] = &[
+    ("requests", "Requests in ten seconds", |value| {
+        format!("{value:.0}")
+    }),
+    ("answer_ms", "Time to answer", |value| {
+        format!("{value:.0} ms")
+    }),
+    ("cpu", "Processors", cores),
+    ("memory_bytes", "Memory", bytes),
+    ("disk_bytes", "Disk", bytes),
+];
+const LAST: PageWish = PageWish {
+    limit: Some(5),
+    cursor: None,
+};
+
+/// The page.
+pub async fn page(
+    State(control): State<Control>,
+    viewer: Viewer,
+    Path(which): Path<String>,
+    Asked(asked): Asked<Which>,
+) -> Result<Response> {
+    one(&control, &viewer, &which, asked, String::new()).await
+}
+
+async fn one(
+    control: &Control,
+    viewer: &Viewer,
+    which: &str,
+    asked: Which,
+    password: String,
+) -> Result<Response> {
+    let caller = &viewer.caller;
+    let site = sites::get(control, caller, id(which)?).await?;
+    let mut done: Vec<OperationRow> =
+        operations::all(control, caller, &LAST, Some(site.id.uuid()), None)
+            .await?
+            .items
+            .into_iter()
+            .map(operation)
+            .collect();
+    // The last one stays in sight when it failed; else only what is not over yet.
+    let first = done.first().map(|it| it.id.clone());
+    done.retain(|it| !it.ended || (it.class == "bad" && Some(&it.id) == first.as_ref()));
+    let (kind, log) = match asked.log.as_deref() {
+        Some("error") => (LogKind::Error, "error"),
+        _ => (LogKind::Access, "access"),
+    };
+    let find = asked.find.unwrap_or_default();
+    let (lines, no_lines) = tail(control, viewer, &site, kind, &find).await;
+    let live = if done.iter().any(|it| !it.ended) {
+        1
+    } else {
+        5
+    };
+    let aliases: Vec<String> = site.aliases.iter().map(ToString::to_string).collect();
+    written(&Page {
+        f: Frame::new(control, viewer, site.domain.as_str(), "/sites", live).await?,
+        password,
+        actions: match site.state {
+            SiteState::Active => &[("suspend", "Suspend")],
+            SiteState::Suspended => &[("unsuspend", "End the suspension")],
+            SiteState::Failed => &[("retry", "Try again")],
+            SiteState::Creating | SiteState::Deleting => &[],
+        },
+        working: done,
+        charts: charts(control, caller, MetricSubject::Site, site.id.uuid(), SHOWN).await?,
+        log,
+        find,
+        lines,
+        no_lines,
+        facts: vec![
+            ("Address", site.url.clone()),
+            ("Runs", site.runtime.to_string()),
+            (
+                "Further names",
+                if aliases.is_empty() {
+                    "none".to_owned()
+                } else {
+                    aliases.join(", ")
+                },
+            ),
+            ("Folder for visitors", site.settings.document_root.clone()),
+            ("Added", ago(site.created_at)),
+        ],
+        databases: databases::all(control, caller, &ALL, Some(site.id))
+            .await?
+            .items,
+        releases: releases::all(control, caller, site.id, &LAST)
+            .await?
+            .items
+            .into_iter()
+            .map(release)
+            .collect(),
+        s: Row::from(site),
+    })
+}
+
+/// The log's last lines, or why there are none.
+async fn tail(
+    control: &Control,
+    viewer: &Viewer,
+    site: &undine_api::public::Site,
+    kind: LogKind,
+    find: &str,
+) -> (Vec<String>, String) {
+    if site.state == SiteState::Creating {
+        return (Vec::new(), "The site is not there yet.".to_owned());
+    }
+    match sites::logs(control, &viewer.caller, site.id, kind, 200).await {
+        Ok(log) => {
+            let mut lines = log.lines;
+            lines.retain(|line| line.contains(find));
+            (lines, "No lines.".to_owned())
+        }
+        Err(refusal) => (Vec::new(), refusal.0.detail.clone()),
+    }
+}
+
+fn back(which: &str) -> Result<Redirect> {
+    Ok(Redirect::to(&format!("/sites/{}", id::<()>(which)?)))
+}
+
+async fn set(control: &Control, viewer: &Viewer, which: &str, suspended: bool) -> Result<Redirect> {
+    site_change::set_suspended(
+        control,
+        &viewer.caller,
+        id(which)?,
+        Expected::Any,
+        suspended,
+    )
+    .await?;
+    back(which)
+}
+
+/// Shows visitors the page for suspended sites.
+pub async fn suspend(
+    State(control): State<Control>,
+    viewer: Viewer,
+    Path(which): Path<String>,
+    _: Fields,
+) -> Result<Redirect> {
+    set(&control, &viewer, &which, true).await
+}
+
+/// Ends that.
+pub async fn unsuspend(
+    State(control): State<Control>,
+    viewer: Viewer,
+    Path(which): Path<String>,
+    _: Fields,
+) -> Result<Redirect> {
+    set(&control, &viewer, &which, false).await
+}
+
+/// Tries a failed site again.
+pub async fn retry(
+    State(control): State<Control>,
+    viewer: Viewer,
+    Path(which): Path<String>,
+    _: Fields,
+) -> Result<Redirect> {
+    site_change::retry(&control, &viewer.caller, id(&which)?, Expected::Any).await?;
+    back(&which)
+}
+
+/// Deletes it, when its domain was written.
+pub async fn delete(
+    State(control): State<Control>,
+    viewer: Viewer,
+    Path(which): Path<String>,
+    fields: Fields,
+) -> Result<Redirect> {
+    let site = sites::get(&control, &viewer.caller, id(&which)?).await?;
+    fields.confirms(site.domain.as_str())?;
+    let done = site_change::delete(&control, &viewer.caller, site.id, Expected::Any).await?;
+    Ok(Redirect::to(&format!("/operations/{}", done.operation.id)))
+}
+
+/// Adds a database; its password is shown once.
+pub async fn database(
+    State(control): State<Control>,
+    viewer: Viewer,
+    Path(which): Path<String>,
+    fields: Fields,
+) -> Result<Response> {
+    let wish = CreateDatabase {
+        site: id(&which)?,
+        name: fields.text("name").trim().to_owned(),
+    };
+    let made = databases::create(&control, &viewer.caller, wish).await?;
+    one(
+        &control,
+        &viewer,
+        &which,
+        Which::default(),
+        made.password.unwrap_or_default(),
+    )
+    .await
+}
+
+/// Goes back to a release.
+pub async fn rollback(
+    State(control): State<Control>,
+    viewer: Viewer,
+    Path(which): Path<String>,
+    fields: Fields,
+) -> Result<Redirect> {
+    let wish = Rollback {
+        release: Some(fields.parse("release")?),
+    };
+    releases::rollback(&control, &viewer.caller, id(&which)?, Expected::Any, wish).await?;
+    back(&which)
+}

@@ -1,0 +1,578 @@
+//! The panel at the wire: who comes in, who does not, and what hostile input becomes.
+
+use std::time::Duration;
+
+use reqwest::redirect::Policy;
+use serde_json::json;
+use undine_control::pages::{TABLE, Who};
+use undine_model::Bytes;
+
+use crate::world::World;
+
+/// A browser without scripts: it keeps one cookie and follows nothing.
+pub struct Browser {
+    http: reqwest::Client,
+    base: String,
+    pub cookie: String,
+}
+
+/// What it was shown.
+#[derive(Debug)]
+pub struct Shown {
+    pub status: u16,
+    pub to: String,
+    pub text: String,
+    pub headers: reqwest::header::HeaderMap,
+}
+
+pub const GOOD: &str = "lamp harbour sixteen fern";
+
+impl Browser {
+    pub fn new(world: &World, instance: usize) -> Self {
+        let http = reqwest::Client::builder().redirect(Policy::none());
+        Self {
+            http: http.build().unwrap(),
+            base: format!("http://{}", world.instances[instance].api),
+            cookie: String::new(),
+        }
+    }
+
+    async fn read(&mut self, request: reqwest::RequestBuilder) -> Shown {
+        let request = request.header("cookie", format!("undine={}", self.cookie));
+        let answer = request
+            .timeout(Duration::from_secs(30))
+            .send()
+            .await
+            .unwrap();
+        let header = |name: &str| {
+            let value = answer.headers().get(name);
+            value.map_or(String::new(), |value| value.to_str().unwrap().to_owned())
+        };
+        if let Some(cookie) = header("set-cookie").strip_prefix("undine=") {
+            self.cookie = cookie.split(';').next().unwrap().to_owned();
+        }
+        Shown {
+            status: answer.status().as_u16(),
+            to: header("location"),
+            headers: answer.headers().clone(),
+            text: answer.text().await.unwrap(),
+        }
+    }
+
+    pub async fn get(&mut self, path: &str) -> Shown {
+        let request = self.http.get(format!("{}{path}", self.base));
+        self.read(request).await
+    }
+
+    /// Sends a form with exactly these fields.
+    pub async fn bare(
+        &mut self,
+        path: &str,
+        fields: &[(&str, &str)],
+        headers: &[(&str, &str)],
+    ) -> Shown {
+        let mut body = url_form(fields);
+        if body.is_empty() {
+            body.push_str("none=");
+        }
+        let mut request = self
+            .http
+            .post(format!("{}{path}", self.base))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.read(request).await
+    }
+
+    /// Sends a form as its page would.
+    pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Shown {
+        let csrf = self.csrf().await;
+        let mut fields = fields.to_vec();
+        fields.push(("csrf", &csrf));
+        self.bare(path, &fields, &[]).await
+    }
+
+    pub async fn csrf(&mut self) -> String {
+        let page = self.get("/me").await.text;
+        let after = page
+            .split("name=\"csrf\" value=\"")
+            .nth(1)
+            .unwrap_or_default();
+        after.split('"').next().unwrap().to_owned()
+    }
+
+    /// Comes in by a one-time link.
+    pub async fn welcome(&mut self, link: &str, email: &str) -> Shown {
+        let path = format!("/welcome/{}", link.trim().rsplit('/').next().unwrap());
+        let fields = [("email", email), ("name", "Ann Lee"), ("password", GOOD)];
+        self.bare(&path, &fields, &[]).await
+    }
+}
+
+fn url_form(fields: &[(&str, &str)]) -> String {
+    let coded = |text: &str| -> String {
+        text.bytes()
+            .map(|b| match b {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' => char::from(b).to_string(),
+                other => format!("%{other:02X}"),
+            })
+            .collect()
+    };
+    let pair = |(name, value): &(&str, &str)| format!("{}={}", coded(name), coded(value));
+    fields.iter().map(pair).collect::<Vec<_>>().join("&")
+}
+
+/// The owner, logged in by the link that `init` left.
+pub async fn owner(world: &World) -> Browser {
+    let link = std::fs::read_to_string(world.instances[0].state.path().join("owner-link")).unwrap();
+    let mut browser = Browser::new(world, 0);
+    let shown = browser.welcome(&link, "ann@example.com").await;
+    assert_eq!((shown.status, shown.to.as_str()), (303, "/"), "{shown:?}");
+    browser
+}
+
+fn link_in(page: &str) -> String {
+    let after = page
+        .split("/welcome/")
+        .nth(1)
+        .unwrap_or_else(|| panic!("no link: {page}"));
+    after.split('<').next().unwrap().to_owned()
+}
+
+/// The owner of a customer's account, logged in.
+async fn customer(world: &World, owner: &mut Browser, account: &str, email: &str) -> Browser {
+    let shown = owner
+        .post(&format!("/accounts/{account}/invite"), &[])
+        .await;
+    assert_eq!(shown.status, 200, "{shown:?}");
+    let mut browser = Browser::new(world, 0);
+    let shown = browser.welcome(&link_in(&shown.text), email).await;
+    assert_eq!(shown.status, 303, "{shown:?}");
+    browser
+}
+
+fn url(path: &str, id: &str) -> String {
+    path.replace("{id}", id)
+        .replace("{secret}", "guess")
+        .replace("{name}", "guess")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owner_s_link_works_once_and_log_in_and_out_work_after_it() {
+    let world = World::new().await;
+    let link = std::fs::read_to_string(world.instances[0].state.path().join("owner-link")).unwrap();
+    let mut first = Browser::new(&world, 0);
+    let path = format!("/welcome/{}", link.trim().rsplit('/').next().unwrap());
+    let weak = [
+        ("email", "ann@example.com"),
+        ("name", "Ann"),
+        ("password", "password123"),
+    ];
+    let shown = first.bare(&path, &weak, &[]).await;
+    assert_eq!(shown.status, 422, "{shown:?}");
+    assert_eq!(first.cookie, "");
+    let mut first = owner(&world).await;
+    assert_eq!(first.get("/").await.to, "/cluster");
+    assert_eq!(first.get("/cluster").await.status, 200);
+    let again = Browser::new(&world, 0)
+        .welcome(&link, "bob@example.com")
+        .await;
+    assert_eq!(again.status, 410, "{again:?}");
+
+    let old = first.cookie.clone();
+    assert_eq!(first.post("/logout", &[]).await.to, "/login");
+    first.cookie = old;
+    assert_eq!(
+        first.get("/cluster").await.to,
+        "/login",
+        "the session is gone, not only its cookie"
+    );
+    let fields = [("email", "Ann@Example.com"), ("password", GOOD)];
+    let planted = first.cookie.clone();
+    assert_eq!(first.bare("/login", &fields, &[]).await.status, 303);
+    assert_ne!(first.cookie, planted, "a new session has a new secret");
+    assert_eq!(first.get("/cluster").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_a_page_or_a_form_without_a_session() {
+    let world = World::new().await;
+    let mut nobody = Browser::new(&world, 0);
+    nobody.cookie = "guess".to_owned();
+    let id = "018bcfe5-6800-7101-8101-010101010101";
+    for it in TABLE.iter().filter(|it| it.who != Who::Anybody) {
+        let path = url(it.path, id);
+        let shown = match it.method.as_str() {
+            "GET" => nobody.get(&path).await,
+            _ => nobody.bare(&path, &[], &[]).await,
+        };
+        let wanted = if it.method == "GET" { 303 } else { 401 };
+        assert_eq!(shown.status, wanted, "{} {}", it.method, it.path);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_sees_nothing_of_another_s_and_nothing_of_the_provider_s() {
+    let world = World::new().await;
+    let _node = world.node("node-1", Bytes::gib(8)).await;
+    world.server("web-1", "web-php").await;
+    let (victim, _) = world.account("victim").await;
+    let (other, _) = world.account("stranger").await;
+    let site = world.site("one.localhost", &victim, "web-1", "php").await;
+    let mut owner = owner(&world).await;
+    let mut stranger = customer(&world, &mut owner, &other, "eve@example.com").await;
+    let operation = world.get("/v1/operations").await.text("/items/0/id");
+    for it in TABLE.iter().filter(|it| it.who == Who::Provider) {
+        let path = url(it.path, &site);
+        let shown = match it.method.as_str() {
+            "GET" => stranger.get(&path).await,
+            _ => stranger.post(&path, &[("confirm", "one.localhost")]).await,
+        };
+        assert_eq!(shown.status, 403, "{} {}", it.method, it.path);
+    }
+    let release = "018bcfe5-6800-7101-8101-010101010101";
+    for it in TABLE
+        .iter()
+        .filter(|it| it.who == Who::Person && it.path.contains("{id}"))
+    {
+        let id = if it.path.starts_with("/operations") {
+            &operation
+        } else {
+            &site
+        };
+        let fields = [
+            ("confirm", "one.localhost"),
+            ("name", "shop"),
+            ("release", release),
+        ];
+        let shown = match it.method.as_str() {
+            "GET" => stranger.get(&url(it.path, id)).await,
+            _ => stranger.post(&url(it.path, id), &fields).await,
+        };
+        assert_eq!(
+            shown.status, 404,
+            "{} {}: {}",
+            it.method, it.path, shown.text
+        );
+    }
+    for list in ["/sites", "/operations", "/audit", "/people", "/me"] {
+        let shown = stranger.get(list).await;
+        assert_eq!(shown.status, 200, "{list}");
+        assert!(
+            !shown.text.contains("one.localhost") && !shown.text.contains(&victim),
+            "{list}"
+        );
+    }
+    assert_eq!(
+        stranger.post("/act", &[("account", &victim)]).await.status,
+        404
+    );
+    assert_eq!(
+        world.get(&format!("/v1/sites/{site}")).await.text("/state"),
+        "active"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forms_of_other_sites_are_refused_and_so_are_forms_without_their_secret() {
+    let world = World::new().await;
+    let mut owner = owner(&world).await;
+    let csrf = owner.csrf().await;
+    let fields = [
+        ("name", "forged"),
+        ("plan", "standard"),
+        ("csrf", csrf.as_str()),
+    ];
+    for headers in [
+        [("origin", "https://evil.example")],
+        [("origin", "null")],
+        [("sec-fetch-site", "cross-site")],
+        [("sec-fetch-site", "same-site")],
+    ] {
+        assert_eq!(
+            owner.bare("/accounts", &fields, &headers).await.status,
+            403,
+            "{headers:?}"
+        );
+    }
+    for it in TABLE
+        .iter()
+        .filter(|it| it.method == "POST" && it.who != Who::Anybody)
+    {
+        let path = url(it.path, "018bcfe5-6800-7101-8101-010101010101");
+        let shown = owner.bare(&path, &[("csrf", "guess")], &[]).await;
+        assert_eq!(shown.status, 403, "{}: {shown:?}", it.path);
+    }
+    assert_eq!(world.get("/v1/accounts").await.body["items"], json!([]));
+    assert_eq!(owner.bare("/accounts", &fields, &[]).await.status, 303);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_type_is_shown_as_text() {
+    const EVIL: &str = "\"><script>alert(1)</script><img src=x onerror=alert(2)>";
+    let world = World::new().await;
+    let mut owner = owner(&world).await;
+    let link = owner.post("/people", &[("role", "operator")]).await;
+    let mut evil = Browser::new(&world, 0);
+    let path = format!("/welcome/{}", link_in(&link.text));
+    let fields = [
+        ("email", "eve@example.com"),
+        ("name", EVIL),
+        ("password", GOOD),
+    ];
+    assert_eq!(evil.bare(&path, &fields, &[]).await.status, 303);
+    let login = [("email", EVIL), ("password", "wrong but long")];
+    let site = [("domain", EVIL), ("account", EVIL), ("runtime", EVIL)];
+    let shown = [
+        owner.get("/people").await,
+        evil.get("/me").await,
+        evil.get("/cluster").await,
+        evil.post("/sites/new", &site).await,
+        evil.get(&format!("/audit?action={}", "%22%3E%3Cscript%3E"))
+            .await,
+        evil.post("/servers/new", &[("name", EVIL), ("profile", EVIL)])
+            .await,
+        Browser::new(&world, 0).bare("/login", &login, &[]).await,
+    ];
+    for page in shown {
+        assert!(
+            !page.text.contains("<script>") && !page.text.contains("<img"),
+            "{}",
+            page.text
+        );
+        let policy = page.headers["content-security-policy"].to_str().unwrap();
+        assert!(
+            policy.contains("default-src 'none'") && !policy.contains("unsafe"),
+            "{policy}"
+        );
+        assert_eq!(page.headers["x-frame-options"], "DENY");
+        assert_eq!(page.headers["cache-control"], "no-store");
+    }
+    assert!(
+        owner
+            .get("/people")
+            .await
+            .text
+            .contains("&#34;&#62;&#60;script&#62;")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_compressed_for_browsers_that_take_it_and_its_form_s_secret_is_always_another() {
+    let world = World::new().await;
+    let mut owner = owner(&world).await;
+    let plain = owner.get("/me").await;
+    assert!(!plain.headers.contains_key("content-encoding"));
+    let request = owner.http.get(format!("{}/me", owner.base));
+    let request = request.header("accept-encoding", "gzip, br");
+    let request = request.header("cookie", format!("undine={}", owner.cookie));
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.headers()["content-encoding"], "gzip");
+    assert_eq!(answer.headers()["vary"], "accept-encoding");
+    let bytes = answer.bytes().await.unwrap();
+    assert_eq!(bytes[..2], [0x1f, 0x8b]);
+    assert!(bytes.len() < plain.text.len() / 2, "{} bytes", bytes.len());
+
+    let (one, two) = (owner.csrf().await, owner.csrf().await);
+    assert_ne!(one, two);
+    let mut other = Browser::new(&world, 0);
+    let login = [("email", "ann@example.com"), ("password", GOOD)];
+    assert_eq!(other.bare("/login", &login, &[]).await.status, 303);
+    let fields = [("name", "one"), ("plan", "standard"), ("csrf", &one)];
+    let shown = other.bare("/accounts", &fields, &[]).await;
+    assert_eq!(shown.status, 403, "another session's secret: {shown:?}");
+    assert_eq!(owner.bare("/accounts", &fields, &[]).await.status, 303);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_with_tricks_lead_nowhere_else() {
+    let world = World::new().await;
+    let mut owner = owner(&world).await;
+    for path in [
+        "/nodes/..%2f..%2f%2fevil.example/use",
+        "/sites/%0d%0aset-cookie:%20a=b/suspend",
+        "/sites/%2f%2fevil.example/retry",
+        "/servers/evil.example/start",
+    ] {
+        let shown = owner.post(path, &[("state", "ready")]).await;
+        assert_eq!(shown.status, 404, "{path}: {shown:?}");
+        assert_eq!(shown.to, "", "{path}");
+        assert!(!shown.headers.contains_key("set-cookie"), "{path}");
+    }
+    assert_eq!(
+        Browser::new(&world, 0)
+            .get("/login?next=https://evil.example")
+            .await
+            .status,
+        200
+    );
+    let fields = [
+        ("email", "ann@example.com"),
+        ("password", GOOD),
+        ("next", "//evil.example"),
+    ];
+    let shown = Browser::new(&world, 0)
+        .bare("/login?next=//evil.example", &fields, &[])
+        .await;
+    assert_eq!(shown.to, "/");
+    let cookie = shown.headers["set-cookie"].to_str().unwrap();
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"),
+        "{cookie}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_lives_on_when_its_instance_dies_and_can_be_ended_elsewhere() {
+    let database = undine_testkit::postgres::TestDatabase::new();
+    let mut world = World::on(Some(database.url().to_owned())).await;
+    world.another_instance().await;
+    let mut first = owner(&world).await;
+    let mut second = Browser::new(&world, 1);
+    second.cookie = first.cookie.clone();
+    world.instances[0].kill();
+    assert_eq!(second.get("/cluster").await.status, 200);
+    let fields = [("email", "ann@example.com"), ("password", GOOD)];
+    let mut phone = Browser::new(&world, 1);
+    assert_eq!(phone.bare("/login", &fields, &[]).await.status, 303);
+    let page = phone.get("/me").await.text;
+    let id = page
+        .split("/me/sessions/")
+        .nth(1)
+        .unwrap()
+        .split('/')
+        .next()
+        .unwrap();
+    let path = format!("/me/sessions/{id}/end");
+    assert_eq!(phone.post(&path, &[]).await.status, 303);
+    assert_eq!(second.get("/cluster").await.to, "/login");
+    assert_eq!(phone.get("/cluster").await.status, 200);
+    first.cookie.clear();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guessing_is_slowed_down_and_the_right_password_still_counts_elsewhere() {
+    let world = World::new().await;
+    owner(&world).await;
+    let mut guesser = Browser::new(&world, 0);
+    let mut last = 0;
+    // The waits double: however slow the machine is, one of them is longer than a try.
+    for _ in 0..30 {
+        let fields = [
+            ("email", "ann@example.com"),
+            ("password", "guess guess guess"),
+        ];
+        last = guesser.bare("/login", &fields, &[]).await.status;
+        if last == 429 {
+            break;
+        }
+    }
+    assert_eq!(last, 429);
+    let place = undine_control::app::sessions::Place {
+        ip: Some("192.0.2.7".to_owned()),
+        ..Default::default()
+    };
+    let control = &world.instances[0].control;
+    let elsewhere =
+        undine_control::app::sessions::log_in(control, "ann@example.com", GOOD, &place).await;
+    assert!(elsewhere.is_ok(), "nobody is locked out from elsewhere");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn support_looks_changes_nothing_and_acts_for_accounts_with_a_banner_and_an_audit_row() {
+    let world = World::new().await;
+    let (account, _) = world.account("bakery").await;
+    let mut owner = owner(&world).await;
+    let link = link_in(&owner.post("/people", &[("role", "support")]).await.text);
+    let mut support = Browser::new(&world, 0);
+    support.welcome(&link, "sue@example.com").await;
+    assert_eq!(support.get("/cluster").await.status, 200);
+    let shown = support
+        .post("/accounts", &[("name", "mine"), ("plan", "standard")])
+        .await;
+    assert_eq!(shown.status, 403, "{shown:?}");
+    assert_eq!(
+        support.post("/people", &[("role", "owner")]).await.status,
+        403
+    );
+    assert_eq!(
+        support.post("/act", &[("account", &account)]).await.status,
+        303
+    );
+    let shown = support.get("/sites").await;
+    assert!(
+        shown.text.contains("You act for <b>bakery</b>"),
+        "{}",
+        shown.text
+    );
+    assert_eq!(support.get("/cluster").await.status, 403);
+    assert!(support.get("/audit").await.text.contains("account.act_for"));
+    assert_eq!(support.post("/act", &[]).await.status, 303);
+    assert_eq!(support.get("/cluster").await.status, 200);
+    let audit = world.get("/v1/audit").await.body.to_string();
+    assert!(audit.contains("account.act_end"), "{audit}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_adds_a_site_by_one_form_and_it_answers() {
+    let world = World::new().await;
+    let _node = world.node("node-1", Bytes::gib(8)).await;
+    world.server("web-1", "web-php").await;
+    let (account, _) = world.account("bakery").await;
+    let mut owner = owner(&world).await;
+    let mut baker = customer(&world, &mut owner, &account, "baker@example.com").await;
+    assert_eq!(baker.get("/").await.to, "/sites");
+    let shown = baker
+        .post("/sites/new", &[("domain", "no domain"), ("runtime", "php")])
+        .await;
+    assert_eq!(shown.status, 422, "{shown:?}");
+    assert!(shown.text.contains("no domain"), "what was typed stays");
+    let shown = baker
+        .post(
+            "/sites/new",
+            &[("domain", "aurora.localhost"), ("runtime", "php")],
+        )
+        .await;
+    assert_eq!(shown.status, 303, "{shown:?}");
+    let page = shown.to;
+    let mut text = String::new();
+    for _ in 0..200 {
+        text = baker.get(&page).await.text;
+        if text.contains(">answers<") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(text.contains(">answers<"), "{text}");
+    let shown = baker
+        .post(&format!("{page}/databases"), &[("name", "shop")])
+        .await;
+    assert!(shown.text.contains("shown only now"), "{}", shown.text);
+    let shown = baker
+        .post(&format!("{page}/delete"), &[("confirm", "aurora")])
+        .await;
+    assert_eq!(shown.status, 422);
+    let audit = baker.get("/audit").await.text;
+    assert!(
+        audit.contains("person/") && audit.contains("site.create"),
+        "{audit}"
+    );
+    for page in [
+        "/cluster",
+        "/servers",
+        "/servers/new",
+        "/join",
+        "/accounts",
+        "/sites",
+        "/operations",
+        "/audit",
+        "/people",
+        "/me",
+    ] {
+        let shown = owner.get(page).await;
+        assert_eq!(shown.status, 200, "{page}: {}", shown.text);
+        assert!(shown.text.len() < 100 << 10, "{page} is light");
+    }
+}

@@ -1,0 +1,339 @@
+//! The panel in a real Chromium, over plain WebDriver: a customer's way to their own site, live;
+//! the provider's page while its cluster changes; pictures at desk and phone width below
+//! `target/panel`.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use serde_json::{Value, json};
+use undine_model::Bytes;
+
+use crate::panel::GOOD;
+use crate::world::{World, checkout};
+
+const DESK: (u32, u32) = (1280, 900);
+const PHONE: (u32, u32) = (500, 844);
+
+/// A browser and its driver; both end with the value.
+struct Chromium {
+    driver: Child,
+    http: reqwest::Client,
+    session: String,
+    base: String,
+    _profile: tempfile::TempDir,
+}
+
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        // The driver ends its browser when it is told to end.
+        let _ = Command::new("kill")
+            .arg(self.driver.id().to_string())
+            .status();
+        let _ = self.driver.wait();
+    }
+}
+
+impl Chromium {
+    async fn start(world: &World, scripts: bool) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let driver = Command::new("/usr/bin/chromedriver")
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("apt-get install chromium chromium-driver");
+        let profile = tempfile::tempdir().unwrap();
+        let args = json!([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            format!("--user-data-dir={}", profile.path().display()),
+        ]);
+        let scripts = if scripts { 1 } else { 2 };
+        let prefs = json!({"profile.managed_default_content_settings.javascript": scripts});
+        let wish = json!({"capabilities": {"alwaysMatch": {
+            "goog:chromeOptions": {"args": args, "binary": "/usr/bin/chromium", "prefs": prefs},
+        }}});
+        let http = reqwest::Client::new();
+        let at = format!("http://127.0.0.1:{port}/session");
+        let since = Instant::now();
+        let answer = loop {
+            match http.post(&at).json(&wish).send().await {
+                Ok(answer) => break answer.json::<Value>().await.unwrap(),
+                Err(error) => assert!(since.elapsed() < Duration::from_secs(60), "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        let id = answer["value"]["sessionId"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{answer}"));
+        let session = format!("{at}/{id}");
+        let base = format!("http://{}", world.instances[0].api);
+        Self {
+            driver,
+            http,
+            session,
+            base,
+            _profile: profile,
+        }
+    }
+
+    async fn tell(&self, what: &str, body: Value) -> Value {
+        let sent = self
+            .http
+            .post(format!("{}/{what}", self.session))
+            .json(&body)
+            .send()
+            .await;
+        let mut answer: Value = sent.unwrap().json().await.unwrap();
+        assert!(answer["value"]["error"].is_null(), "{what}: {answer}");
+        answer["value"].take()
+    }
+
+    async fn open(&self, path: &str) {
+        self.tell("url", json!({"url": format!("{}{path}", self.base)}))
+            .await;
+    }
+
+    async fn run(&self, script: &str) -> Value {
+        self.tell("execute/sync", json!({"script": script, "args": []}))
+            .await
+    }
+
+    async fn text(&self) -> String {
+        let body = self.element("body").await;
+        let url = format!("{}/element/{body}/text", self.session);
+        let answer: Value = self
+            .http
+            .get(url)
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        answer["value"].as_str().unwrap_or_default().to_owned()
+    }
+
+    async fn element(&self, css: &str) -> String {
+        let found = self
+            .tell("element", json!({"using": "css selector", "value": css}))
+            .await;
+        found
+            .as_object()
+            .unwrap()
+            .values()
+            .next()
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    async fn write(&self, css: &str, text: &str) {
+        let element = self.element(css).await;
+        self.tell(&format!("element/{element}/value"), json!({"text": text}))
+            .await;
+    }
+
+    async fn click(&self, css: &str) {
+        let element = self.element(css).await;
+        self.tell(&format!("element/{element}/click"), json!({}))
+            .await;
+    }
+
+    async fn until(&self, wanted: &str) {
+        let since = Instant::now();
+        loop {
+            let text = self.text().await;
+            if text.contains(wanted) {
+                return;
+            }
+            assert!(
+                since.elapsed() < Duration::from_secs(30),
+                "no `{wanted}` in {text}"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Pictures at both widths; nothing is wider than the window.
+    async fn pictures(&self, name: &str) {
+        let folder = folder();
+        for (word, (width, height)) in [("phone", PHONE), ("desk", DESK)] {
+            self.tell("window/rect", json!({"width": width, "height": height}))
+                .await;
+            let over = self
+                .run("return document.documentElement.scrollWidth - innerWidth")
+                .await;
+            assert!(
+                over.as_i64().unwrap() <= 0,
+                "{name} at {word} width is {over} too wide"
+            );
+            let url = format!("{}/screenshot", self.session);
+            let answer: Value = self
+                .http
+                .get(url)
+                .send()
+                .await
+                .unwrap()
+                .json()
+                .await
+                .unwrap();
+            let engine = base64::engine::general_purpose::STANDARD;
+            let bytes = engine.decode(answer["value"].as_str().unwrap()).unwrap();
+            std::fs::write(folder.join(format!("{name}-{word}.png")), bytes).unwrap();
+        }
+    }
+
+    async fn come_in(&self, link: &str, email: &str) {
+        let secret = link.trim().rsplit('/').next().unwrap().to_owned();
+        self.open(&format!("/welcome/{secret}")).await;
+        self.write("[name=email]", email).await;
+        self.write("[name=name]", "Ann Lee").await;
+        self.write("[name=password]", GOOD).await;
+        self.click("form button").await;
+    }
+}
+
+fn folder() -> PathBuf {
+    let folder = checkout().join("target/panel");
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn owner_link(world: &World) -> String {
+    std::fs::read_to_string(world.instances[0].state.path().join("owner-link")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_provider_s_page_shows_what_happens_without_a_reload() {
+    let world = World::new().await;
+    let _one = world.node("node-1", Bytes::gib(8)).await;
+    let _two = world.node("node-2", Bytes::gib(8)).await;
+    let browser = Chromium::start(&world, true).await;
+    browser.open("/").await;
+    browser.pictures("login").await;
+    browser
+        .come_in(&owner_link(&world), "ann@example.com")
+        .await;
+    browser.until("2 nodes, 0 servers").await;
+    browser.run("window.same = true").await;
+    for (name, profile) in [
+        ("web-1", "web-php"),
+        ("static-1", "static"),
+        ("web-2", "web-php"),
+    ] {
+        world.server(name, profile).await;
+    }
+    browser.until("2 nodes, 3 servers").await;
+    browser.until("static-1").await;
+    assert_eq!(
+        browser.run("return window.same").await,
+        true,
+        "the page was not loaded again"
+    );
+    let fault = browser.run("return [...document.querySelectorAll('.glass .block')].every((b) => b.offsetHeight >= 18)").await;
+    assert_eq!(fault, true);
+    browser.pictures("cluster").await;
+    let (account, _) = world.account("bakery").await;
+    world
+        .site("aurora.localhost", &account, "web-1", "php")
+        .await;
+    for (path, name) in [
+        ("/servers", "servers"),
+        ("/servers/new", "server-new"),
+        ("/operations", "operations"),
+        ("/accounts", "accounts"),
+        ("/audit", "audit"),
+        ("/people", "people"),
+        ("/me", "me"),
+        ("/join", "join"),
+        ("/sites", "sites"),
+    ] {
+        browser.open(path).await;
+        browser.pictures(name).await;
+    }
+    for (list, link, name) in [
+        ("/servers", "td a", "server"),
+        ("/cluster", ".tank h3 a", "node"),
+        ("/accounts", "td a", "account"),
+        ("/operations", "td a", "operation"),
+    ] {
+        browser.open(list).await;
+        browser.click(link).await;
+        browser.pictures(name).await;
+    }
+}
+
+async fn adds_a_site(scripts: bool) {
+    let world = World::new().await;
+    let _node = world.node("node-1", Bytes::gib(8)).await;
+    world.server("web-1", "web-php").await;
+    world.account("bakery").await;
+    let browser = Chromium::start(&world, scripts).await;
+    browser
+        .come_in(&owner_link(&world), "ann@example.com")
+        .await;
+    browser.until("Nothing is wrong").await;
+    browser.open("/accounts").await;
+    browser.click("td a").await;
+    browser.click("form[action$=invite] button").await;
+    browser.until("/welcome/").await;
+    let text = browser.text().await;
+    let link = text
+        .split_whitespace()
+        .find(|word| word.contains("/welcome/"))
+        .unwrap()
+        .to_owned();
+    browser.click("nav form button").await;
+    browser.come_in(&link, "baker@example.com").await;
+    browser.until("No sites yet").await;
+    let since = Instant::now();
+    browser.click("main .primary").await;
+    browser.write("[name=domain]", "aurora.localhost").await;
+    browser.click("[name=runtime][value=php]").await;
+    browser
+        .pictures(if scripts {
+            "site-new"
+        } else {
+            "site-new-no-scripts"
+        })
+        .await;
+    browser.click("main form .primary").await;
+    if scripts {
+        browser.until("answers").await;
+    } else {
+        while !browser.text().await.contains("answers\n") {
+            assert!(since.elapsed() < Duration::from_secs(30));
+            browser.tell("refresh", json!({})).await;
+        }
+    }
+    println!(
+        "from the list to an answering site: 4 clicks, {:.1} s",
+        since.elapsed().as_secs_f64()
+    );
+    browser
+        .pictures(if scripts { "site" } else { "site-no-scripts" })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_s_site_goes_live_before_their_eyes() {
+    adds_a_site(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_scripts_a_site_is_added_all_the_same() {
+    adds_a_site(false).await;
+}
