@@ -112,6 +112,9 @@ pub const FOR_TEST: &[Package] = &[
     ),
 ];
 
+/// What `bench panel` needs.
+pub const FOR_PANEL: &[Package] = &[package("wrk", "asks for pages", "/usr/bin/wrk")];
+
 /// What the placement library's bench needs.
 pub const FOR_PLACEMENT: &[Package] = &[package(
     "ganeti-htools",

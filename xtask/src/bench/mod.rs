@@ -11,6 +11,7 @@ pub mod ground;
 mod image;
 mod load;
 mod memory;
+mod panel;
 mod placement;
 pub mod proc;
 pub mod report;
@@ -36,6 +37,8 @@ const USAGE: &str = "usage: cargo xtask bench NAME [options]
                 --requests N (500)
   failover    nodes die under visitors: how long until their servers answer again, what is lost
                 --rounds N (20)
+  panel       the panel's pages among 10 and 10,000 accounts, eight who ask at a time
+                --seconds N (30)  --release
   image       two builds of the server image, one hash
   placement   the placement library; options go to `undine-placement bench`";
 
@@ -51,6 +54,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         "memory" => memory::run(rest),
         "survival" => survival::run(rest),
         "failover" => failover::run(rest),
+        "panel" => panel::run(rest),
         "image" => image::run(rest),
         "placement" => placement::run(rest),
         "help" | "--help" | "-h" => {

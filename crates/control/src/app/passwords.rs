@@ -40,11 +40,15 @@ pub fn check(password: &str, own: &[&str]) -> Result<()> {
         .iter()
         .flat_map(|text| text.split(|c: char| !c.is_alphanumeric()))
         .map(self::plain)
-        .filter(|word| word.chars().count() >= 4);
-    let known = COMMON.iter().map(|word| (*word).to_owned()).chain(own);
-    // What is left when the words that everybody tries first are taken away must still be long.
-    let rest = known.fold(plain, |rest, word| rest.replace(&word, ""));
-    if steps(&rest) < 6 {
+        .filter(|word| word.chars().count() >= 3);
+    let common = COMMON.iter().map(|word| (*word).to_owned());
+    let mut known: Vec<String> = common.chain(own).collect();
+    known.sort_by_key(|word| std::cmp::Reverse(word.len()));
+    // What is left when the words that everybody tries first are taken away must still be long;
+    // both as it was written and with letters for digits, which hide runs of digits.
+    let rest = |form: String| known.iter().fold(form, |rest, word| rest.replace(word, ""));
+    let forms = [password.to_lowercase(), plain];
+    if forms.into_iter().any(|form| steps(&rest(form)) < 6) {
         return refuse(
             "The password is made of what is tried first: common words, your name, runs of keys.",
         );

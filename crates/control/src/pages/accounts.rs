@@ -30,7 +30,7 @@ struct Row {
     suspended: bool,
 }
 
-fn row(account: Account) -> Row {
+fn row(account: &Account) -> Row {
     let (state, class) = match account.state {
         AccountState::Active => ("active", ""),
         AccountState::Suspended => ("suspended", "off"),
@@ -92,7 +92,7 @@ pub async fn list(
     let plans = plans::all(&control, &ALL).await?.items;
     written(&Accounts {
         f: Frame::new(&control, &viewer, "Accounts", "/accounts", 15).await?,
-        accounts: all.items.into_iter().map(row).collect(),
+        accounts: all.items.iter().map(row).collect(),
         plans: plans.into_iter().map(plan).collect(),
         next: all.next.unwrap_or_default(),
     })
@@ -130,7 +130,7 @@ async fn one(control: &Control, viewer: &Viewer, which: &str, link: String) -> R
     let own = sites::all(control, &viewer.caller, &ALL, wish).await?.items;
     written(&Page {
         f: Frame::new(control, viewer, account.name.as_str(), "/accounts", 15).await?,
-        a: row(account),
+        a: row(&account),
         sites: own.into_iter().map(SiteRow::from).collect(),
         link,
     })

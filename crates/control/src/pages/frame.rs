@@ -125,7 +125,7 @@ static STYLE: LazyLock<String> = LazyLock::new(|| {
         let _ = writeln!(css, ".h{n}{{height:{n}%}}");
     }
     for n in 0..=10 {
-        let share = 12 + n * 5;
+        let share = 24 + n * 6;
         let _ = writeln!(
             css,
             ".heat{n}{{background:color-mix(in oklab,var(--accent) {share}%,var(--surface))}}"

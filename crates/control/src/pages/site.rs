@@ -37,7 +37,7 @@ struct ReleaseRow {
     back: bool,
 }
 
-fn release(release: Release) -> ReleaseRow {
+fn release(release: &Release) -> ReleaseRow {
     let (state, class) = match release.state {
         _ if release.live => ("live", ""),
         ReleaseState::Uploading => ("uploading", "busy"),
@@ -155,7 +155,13 @@ async fn one(
                     aliases.join(", ")
                 },
             ),
-            ("Folder for visitors", site.settings.document_root.clone()),
+            (
+                "Folder for visitors",
+                match site.settings.document_root.as_str() {
+                    "" => "the whole site".to_owned(),
+                    folder => folder.to_owned(),
+                },
+            ),
             ("Added", ago(site.created_at)),
         ],
         databases: databases::all(control, caller, &ALL, Some(site.id))
@@ -164,7 +170,7 @@ async fn one(
         releases: releases::all(control, caller, site.id, &LAST)
             .await?
             .items
-            .into_iter()
+            .iter()
             .map(release)
             .collect(),
         s: Row::from(site),
