@@ -57,6 +57,17 @@ impl Api {
         self.upload(path, "application/json", body.to_string().as_bytes())
     }
 
+    /// Asks something of a thing that is there, once, whatever its version.
+    pub fn ask(&self, path: &str, body: &Value) -> Result<Value> {
+        let key = up::secret()?;
+        let headers = [
+            ("If-Match", "*"),
+            ("Idempotency-Key", key.as_str()),
+            ("Content-Type", "application/json"),
+        ];
+        self.send("POST", path, &headers, body.to_string().as_bytes())
+    }
+
     /// Sends bytes, once.
     pub fn upload(&self, path: &str, kind: &str, bytes: &[u8]) -> Result<Value> {
         let key = up::secret()?;
@@ -126,13 +137,7 @@ impl Api {
 
     /// Asks for something and waits until it is done.
     pub fn act(&self, path: &str, patience: Duration) -> Result<Value> {
-        let key = up::secret()?;
-        let headers = [
-            ("If-Match", "*"),
-            ("Idempotency-Key", key.as_str()),
-            ("Content-Type", "application/json"),
-        ];
-        let answer = self.send("POST", path, &headers, b"{}")?;
+        let answer = self.ask(path, &serde_json::json!({}))?;
         self.wait(&answer, patience)
     }
 

@@ -148,7 +148,7 @@ fn install(cluster: &Cluster, app: &str, server: &str) -> Result<()> {
         "email": "admin@example.com",
     });
     let path = format!("/v1/sites/{}/app", text(&made["site"], "id"));
-    let installed = api.post(&path, &json!({ "app": app, "answers": answers }))?;
+    let installed = api.ask(&path, &json!({ "app": app, "answers": answers }))?;
     api.wait(&installed, BOOT).map(drop)
 }
 

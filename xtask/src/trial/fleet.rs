@@ -165,7 +165,7 @@ impl Fleet {
                     "email": "admin@example.com",
                 });
                 let wish = json!({ "app": "wordpress", "answers": answers });
-                api.post(&format!("/v1/sites/{site}/app"), &wish)?
+                api.ask(&format!("/v1/sites/{site}/app"), &wish)?
             }
         };
         api.wait(&made, ground::BOOT).map(drop)
