@@ -40,9 +40,15 @@ async fn control(
         asked
     });
     (
-        Client::new(&base, "secret-token".to_owned()).expect("the connection holds"),
+        connect(&base, "secret-token").expect("the connection holds"),
         asked,
     )
+}
+
+fn connect(base: &str, token: &str) -> Result<Client, ClientError> {
+    // Whoever uses the client chooses the cryptography, in the first line that runs.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::new(base, token.to_owned())
 }
 
 fn whole(text: &str) -> bool {
@@ -120,12 +126,12 @@ async fn a_name_in_a_path_stays_one_segment() {
 
 #[tokio::test]
 async fn nobody_there_is_told_apart_from_a_refusal_and_the_token_stays_out() {
-    let client = Client::new("http://127.0.0.1:9", "secret-token".to_owned()).unwrap();
+    let client = connect("http://127.0.0.1:9", "secret-token").unwrap();
     let error = client.who_am_i().await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }));
     assert!(!format!("{client:?} {error:?}").contains("secret-token"));
     assert!(matches!(
-        Client::new("no address", String::new()),
+        connect("no address", ""),
         Err(ClientError::Address(_))
     ));
 }
