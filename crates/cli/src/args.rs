@@ -86,6 +86,8 @@ pub enum Command {
     Audit(Look),
     /// What the cluster holds and what is left.
     Capacity,
+    /// What changes of the cluster would lead to; none of them is made.
+    WhatIf(WhatIf),
     /// What happens, as it happens.
     Events {
         /// Begin after this number.
@@ -107,6 +109,42 @@ pub enum Command {
         /// Which shell.
         shell: Shell,
     },
+}
+
+/// Changes to be imagined.
+#[derive(Args)]
+pub struct WhatIf {
+    /// All measured load becomes this many percent of today's.
+    #[arg(long, value_name = "PERCENT")]
+    pub load: Option<u32>,
+    /// So many more nodes like this one.
+    #[arg(long, value_name = "NODE=COUNT", value_parser = counted)]
+    pub add_nodes: Vec<(String, u32)>,
+    /// This node is lost; several are lost at once.
+    #[arg(long, value_name = "NODE")]
+    pub lose: Vec<String>,
+    /// This node is emptied.
+    #[arg(long, value_name = "NODE")]
+    pub drain: Vec<String>,
+    /// So many more servers of this profile.
+    #[arg(long, value_name = "PROFILE=COUNT", value_parser = counted)]
+    pub add_servers: Vec<(String, u32)>,
+    /// With so many copies each.
+    #[arg(long)]
+    pub replicas: Option<u32>,
+    /// The servers are balanced at last.
+    #[arg(long)]
+    pub rebalance: bool,
+}
+
+fn counted(text: &str) -> Result<(String, u32), String> {
+    let (name, count) = text
+        .split_once('=')
+        .ok_or("write it as NAME=COUNT, such as web-php=3")?;
+    let count = count
+        .parse()
+        .map_err(|_| format!("{count:?} is no whole number"))?;
+    Ok((name.to_owned(), count))
 }
 
 /// For things that can only be looked at.

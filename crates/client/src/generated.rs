@@ -10,7 +10,7 @@ use undine_api::public::{
     FenceNode, Image, InstallApp, Instance, JoinToken, List, LogLines, MetricResolution,
     MetricSubject, Metrics, NewJoinToken, NewToken, Node, Operation, Plan, Profile, Release,
     ReleaseOperation, Rollback, Server, ServerOperation, Site, SiteOperation, SupportBundle, Token,
-    UpdateAccount, UpdateNode, UpdatePlan, UpdateServer, UpdateSite, WhoAmI,
+    UpdateAccount, UpdateNode, UpdatePlan, UpdateServer, UpdateSite, WhatIf, WhatIfAnswer, WhoAmI,
 };
 use undine_model::lifecycle::OperationState;
 use undine_model::{
@@ -684,6 +684,24 @@ impl Client {
     /// Control cannot be reached or refuses.
     pub async fn get_capacity(&self) -> Result<Capacity, ClientError> {
         let request = self.request(Method::GET, &["v1", "capacity"], &[]);
+        self.answer(request).await
+    }
+
+    /// Tells what changes would lead to; none of them is made.
+    ///
+    /// `POST /v1/capacity/what-if`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn what_if(
+        &self,
+        idempotency_key: &str,
+        body: &WhatIf,
+    ) -> Result<WhatIfAnswer, ClientError> {
+        let request = self
+            .request(Method::POST, &["v1", "capacity", "what-if"], &[])
+            .header("idempotency-key", idempotency_key)
+            .json(body);
         self.answer(request).await
     }
 

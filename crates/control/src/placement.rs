@@ -1,5 +1,10 @@
-//! On which node a new server goes: simple and fair, and explained. One function, pure, so that
-//! the placement library can take its place.
+//! On which nodes servers and their copies go, and why. New servers and fail-over are decided by the
+//! placement library over all records (`records`); `choose` only tells which of some nodes has room
+//! for an amount, for a server that stays or grows where its disk is.
+
+mod records;
+
+pub use records::{Places, Records, Refuge, reserved};
 
 use undine_api::public::Resources;
 use undine_model::{Bytes, MilliCpu, NodeId, Slug};

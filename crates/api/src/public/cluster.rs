@@ -184,6 +184,79 @@ answers! {
         pub nodes: Vec<NodeCapacity>,
         /// How many more servers of each profile fit, at its usual size.
         pub fits: BTreeMap<String, u32>,
+        /// The same profile by profile, with what stops the next one and what would help.
+        #[serde(default)]
+        pub outlook: Vec<Outlook>,
+    }
+
+    /// How much room is left for servers of a profile.
+    pub struct Outlook {
+        /// The profile.
+        pub profile: Slug,
+        /// How many more fit while every rule is kept.
+        pub fits: u32,
+        /// What stops the next one.
+        pub stopped_by: String,
+        /// Days until there is no room, at the growth of the last 30 days; none without growth.
+        pub full_in_days: Option<f64>,
+        /// What one more machine would bring, the most helpful first.
+        pub advice: Vec<HardwareAdvice>,
+    }
+
+    /// What one more machine would bring.
+    pub struct HardwareAdvice {
+        /// The machine, in words.
+        pub machine: String,
+        /// How many more servers fit with it.
+        pub more: u32,
+    }
+
+    /// What imagined changes would lead to.
+    pub struct WhatIfAnswer {
+        /// In words.
+        pub summary: String,
+        /// The cluster today.
+        pub before: ClusterScore,
+        /// The cluster afterwards.
+        pub after: ClusterScore,
+        /// What would be done, in this order.
+        pub steps: Vec<PlannedStep>,
+        /// What would not be possible.
+        pub not_possible: Vec<NotPossible>,
+    }
+
+    /// How well a cluster stands.
+    pub struct ClusterScore {
+        /// Servers and copies that break a limit.
+        pub broken_limits: u64,
+        /// Nodes whose loss could not be made good.
+        pub unsurvivable_losses: u64,
+        /// Nodes whose predicted use is above the high-water mark.
+        pub nodes_above_mark: u64,
+        /// Predicted use of the busiest node.
+        pub highest_use_percent: f64,
+    }
+
+    /// A step that would follow.
+    pub struct PlannedStep {
+        /// The server.
+        pub server: String,
+        /// `place`, `migrate`, `restart`, `add_copy` or `move_copy`.
+        pub action: String,
+        /// From this node.
+        pub from: Option<String>,
+        /// To these nodes, a new server's owner first.
+        pub to: Vec<String>,
+        /// Why, in words.
+        pub reason: String,
+    }
+
+    /// What would not be possible.
+    pub struct NotPossible {
+        /// A server.
+        pub subject: String,
+        /// Why, in words.
+        pub reason: String,
     }
 
     /// Amounts of the three things that a server takes.
@@ -235,6 +308,32 @@ choices! {
 }
 
 requests! {
+    /// Changes to be imagined, in the order of these fields. None of them is made.
+    #[derive(Default)]
+    pub struct WhatIf {
+        /// All measured load becomes this many percent of today's.
+        #[serde(default)]
+        pub load_percent: Option<u32>,
+        /// So many more nodes like this one (id or name).
+        #[serde(default)]
+        pub add_nodes: BTreeMap<String, u32>,
+        /// These nodes (ids or names) are lost at once.
+        #[serde(default)]
+        pub lose: Vec<String>,
+        /// These nodes (ids or names) are emptied.
+        #[serde(default)]
+        pub drain: Vec<String>,
+        /// So many more servers of each profile, at its usual size.
+        #[serde(default)]
+        pub add_servers: BTreeMap<Slug, u32>,
+        /// With so many copies each; as many as new servers have, unless said otherwise.
+        #[serde(default)]
+        pub replicas: Option<u32>,
+        /// The servers are balanced at last.
+        #[serde(default)]
+        pub rebalance: bool,
+    }
+
     /// A wish for a join token.
     pub struct CreateJoinToken {
         /// What it is to admit.

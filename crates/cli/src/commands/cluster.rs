@@ -5,7 +5,7 @@ use undine_api::public::{CreateJoinToken, FenceNode, JoinRole, NodeUse, UpdateNo
 use undine_client::new_key;
 
 use super::{ANY, Context, confirm, every};
-use crate::args::{JoinRoleName, JoinToken, Node};
+use crate::args::{JoinRoleName, JoinToken, Node, WhatIf};
 
 const NODES: [(&str, &str); 7] = [
     ("NAME", "name"),
@@ -42,6 +42,13 @@ const CAPACITY: [(&str, &str); 5] = [
     ("MEMORY", "total.memory"),
     ("MEMORY LEFT", "free.memory"),
     ("DISK LEFT", "free.disk"),
+];
+const STEPS: [(&str, &str); 5] = [
+    ("SERVER", "server"),
+    ("STEP", "action"),
+    ("FROM", "from"),
+    ("TO", "to"),
+    ("WHY", "reason"),
 ];
 
 pub async fn node(context: &Context, command: Node) -> Result<()> {
@@ -122,8 +129,41 @@ pub async fn capacity(context: &Context) -> Result<()> {
         return context.tell(&answer);
     }
     context.list(&answer.nodes, &CAPACITY)?;
-    for (profile, count) in &answer.fits {
-        println!("{count} more of {profile} fit");
+    for one in &answer.outlook {
+        let (count, profile) = (one.fits, &one.profile);
+        println!("{count} more of {profile} fit; then: {}", one.stopped_by);
+        if let Some(days) = one.full_in_days {
+            println!("  full in {days:.0} days at the growth of the last 30");
+        }
+        if let Some(best) = one.advice.first() {
+            println!("  {} more with {}", best.more, best.machine);
+        }
     }
+    Ok(())
+}
+
+pub async fn what_if(context: &Context, wish: WhatIf) -> Result<()> {
+    let mut servers = std::collections::BTreeMap::new();
+    for (profile, count) in wish.add_servers {
+        servers.insert(profile.parse()?, count);
+    }
+    let wish = undine_api::public::WhatIf {
+        load_percent: wish.load,
+        add_nodes: wish.add_nodes.into_iter().collect(),
+        lose: wish.lose,
+        drain: wish.drain,
+        add_servers: servers,
+        replicas: wish.replicas,
+        rebalance: wish.rebalance,
+    };
+    let answer = context.client.what_if(&new_key(), &wish).await?;
+    if context.json {
+        return context.tell(&answer);
+    }
+    context.list(&answer.steps, &STEPS)?;
+    for one in &answer.not_possible {
+        println!("not possible: {}: {}", one.subject, one.reason);
+    }
+    println!("{}", answer.summary);
     Ok(())
 }

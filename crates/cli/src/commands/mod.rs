@@ -34,6 +34,7 @@ pub async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Edge(_) => cluster::edges(context).await,
         Command::JoinToken(it) => cluster::join_token(context, it).await,
         Command::Capacity => cluster::capacity(context).await,
+        Command::WhatIf(wish) => cluster::what_if(context, wish).await,
         Command::Server(it) => server::run(context, it).await,
         Command::Account(it) => tenancy::account(context, it).await,
         Command::Plan(it) => tenancy::plan(context, it).await,

@@ -12,7 +12,7 @@ use super::extract::{
     Asked, Body, Gone, IfMatch, NamedQuery, PageQuery, PathId, Provider, ProviderReader, Reader,
 };
 use super::reply::{Answer, Reply};
-use crate::app::{capacity, catalogue, cluster, nodes};
+use crate::app::{capacity, catalogue, cluster, nodes, what_if as imagined};
 use crate::control::Control;
 use crate::refusal::Result;
 
@@ -31,6 +31,7 @@ pub fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(list_images))
         .routes(routes!(list_apps))
         .routes(routes!(get_capacity))
+        .routes(routes!(what_if))
 }
 
 /// Lists the hardware nodes.
@@ -342,4 +343,20 @@ async fn delete_profile(
     catalogue::delete_profile(&control, &caller, &name, expected)
         .await
         .map(|()| Gone)
+}
+
+/// Tells what changes would lead to; none of them is made.
+#[utoipa::path(
+    post,
+    path = "/v1/capacity/what-if",
+    tag = "cluster",
+    request_body = WhatIf,
+    responses((status = 200, description = "Here it is.", body = WhatIfAnswer))
+)]
+async fn what_if(
+    _: Provider,
+    State(control): State<Control>,
+    Body(wish): Body<WhatIf>,
+) -> Answer<WhatIfAnswer> {
+    imagined::what_if(&control, wish).await.map(Reply::ok)
 }

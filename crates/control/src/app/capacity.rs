@@ -1,17 +1,19 @@
 //! What the cluster holds and what is left.
 
-use std::collections::BTreeMap;
-
-use undine_api::public::{Capacity, NodeCapacity, Resources};
+use undine_api::public::{Capacity, HardwareAdvice, NodeCapacity, Outlook, Resources};
 use undine_manifest::Profile;
 use undine_model::lifecycle::NodeState;
-use undine_model::{Bytes, MilliCpu};
+use undine_model::{Bytes, MilliCpu, Slug};
+use undine_placement::Policy;
+use undine_placement::snapshot::{Server, Snapshot};
 use undine_store::{Db, NodeFilter, ProfileFilter, ServerFilter};
 
-use super::server_create::candidate;
+use super::server_create::{candidate, replica_count};
+use super::what_if::{records, usual};
+use crate::clock::now_ms;
 use crate::control::Control;
-use crate::placement::{Candidate, OVERHEAD};
-use crate::refusal::Result;
+use crate::placement::Candidate;
+use crate::refusal::{Refusal, Result};
 
 /// The capacity now.
 pub async fn capacity(control: &Control) -> Result<Capacity> {
@@ -44,19 +46,17 @@ pub async fn capacity(control: &Control) -> Result<Capacity> {
             candidates.push(candidate);
         }
     }
-    let mut fits = BTreeMap::new();
-    for kept in store.profiles().all(&ProfileFilter::default()).await? {
-        if let Ok(profile) = serde_json::from_value::<Profile>(kept.definition) {
-            let count = candidates.iter().map(|node| times(node, &profile)).sum();
-            fits.insert(kept.name.to_string(), count);
-        }
-    }
+    let outlook = outlook(control).await?;
     Ok(Capacity {
         total: sum(candidates.iter().map(|node| node.total)),
         committed: sum(candidates.iter().map(|node| node.committed)),
         free: sum(candidates.iter().map(Candidate::free)),
         nodes,
-        fits,
+        fits: outlook
+            .iter()
+            .map(|it| (it.profile.to_string(), it.fits))
+            .collect(),
+        outlook,
     })
 }
 
@@ -68,11 +68,59 @@ fn sum(of: impl Iterator<Item = Resources>) -> Resources {
     })
 }
 
-/// How many servers of a profile fit on a node.
-fn times(node: &Candidate, profile: &Profile) -> u32 {
-    let free = node.free();
-    let by_memory = free.memory.0 / (profile.memory.0 + OVERHEAD.0).max(1);
-    let by_disk = free.disk.0 / profile.disk.0.max(1);
-    let by_cpu = u64::from(free.cpu.0 / profile.cpu.0.max(1));
-    by_memory.min(by_disk).min(by_cpu) as u32
+/// How many more of each profile fit, as the placement library would place them.
+async fn outlook(control: &Control) -> Result<Vec<Outlook>> {
+    let records = records(control, &control.store).await?;
+    let copies = replica_count(control, None).await?;
+    let mut wanted = Vec::new();
+    for kept in control
+        .store
+        .profiles()
+        .all(&ProfileFilter::default())
+        .await?
+    {
+        if let Ok(profile) = serde_json::from_value::<Profile>(kept.definition) {
+            let since = now_ms() - 30 * DAY_MS;
+            let new = |s: &&undine_store::Server| s.profile == kept.name && s.created_at > since;
+            let growth = records.servers.iter().filter(new).count() as f64 / 30.0;
+            wanted.push((usual(&kept.name, &profile), kept.name, growth));
+        }
+    }
+    // Counting fills the whole pool, which takes a while on a large one.
+    tokio::task::spawn_blocking(move || {
+        let (snapshot, policy) = (records.snapshot(), records.policy(copies));
+        wanted
+            .into_iter()
+            .map(|(size, profile, growth)| look(&snapshot, &policy, &size, profile, growth))
+            .collect()
+    })
+    .await
+    .map_err(|error| Refusal::internal(&error))?
 }
+
+fn look(
+    snapshot: &Snapshot,
+    policy: &Policy,
+    size: &Server,
+    profile: Slug,
+    growth: f64,
+) -> Result<Outlook> {
+    let found = undine_placement::capacity(snapshot, policy, size, growth)
+        .map_err(|error| Refusal::internal(&error))?;
+    Ok(Outlook {
+        profile,
+        fits: found.fit as u32,
+        stopped_by: found.stopped_by,
+        full_in_days: found.full_in_days,
+        advice: found
+            .advice
+            .into_iter()
+            .map(|advice| HardwareAdvice {
+                machine: advice.machine,
+                more: advice.more as u32,
+            })
+            .collect(),
+    })
+}
+
+const DAY_MS: i64 = 86_400_000;

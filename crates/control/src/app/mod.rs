@@ -27,3 +27,4 @@ pub mod site_create;
 pub mod sites;
 pub mod support;
 pub mod tokens;
+pub mod what_if;

@@ -19,7 +19,7 @@ use super::{nodes, operations};
 use crate::clock::{new_id, now_ms};
 use crate::control::{Cluster, Control};
 use crate::operations::{NewOperation, start, wake};
-use crate::placement::{Candidate, Choice, OVERHEAD, choose};
+use crate::placement::{Candidate, OVERHEAD, Places, choose};
 use crate::refusal::{Refusal, Result};
 
 /// What a server takes of its node.
@@ -141,11 +141,11 @@ pub async fn create(
     {
         return Err(no_profile(&server.profile));
     }
-    let placed = place(control, &tx, &server, node.as_ref()).await?;
-    server.node = Some(placed.owner.node);
-    server.reason = placed.owner.reason;
+    let places = place(control, &tx, &server, node.as_ref()).await?;
+    server.node = Some(places.owner);
+    server.reason = places.reason;
     tx.servers().insert(&server).await?;
-    for node in std::iter::once(placed.owner.node).chain(placed.others) {
+    for node in std::iter::once(places.owner).chain(places.others) {
         tx.replicas().insert(&replica(&server, node)).await?;
     }
     tx.manifests().changed(server.id, &[]).await?;
@@ -256,7 +256,7 @@ fn addresses(cluster: &Cluster, index: u64) -> Result<(Ipv4Addr, Ipv6Addr, Strin
 const MIDDLING: u32 = 5;
 
 /// How many copies a new server has.
-async fn replica_count(control: &Control, wish: Option<u32>) -> Result<u32> {
+pub async fn replica_count(control: &Control, wish: Option<u32>) -> Result<u32> {
     match wish {
         Some(count) => check_replicas(count),
         None => {
@@ -311,64 +311,32 @@ pub fn replica(server: &Server, node: NodeId) -> Replica {
     }
 }
 
-/// Where a new server goes.
-struct Placed {
-    owner: Choice,
-    /// Nodes of the other copies.
-    others: Vec<NodeId>,
-}
-
 /// Chooses the nodes, holding them so that no other instance promises the same room.
-async fn place(control: &Control, tx: &Tx, server: &Server, only: Option<&Node>) -> Result<Placed> {
-    let mut nodes = Vec::new();
-    let mut candidates = Vec::new();
-    let filter = NodeFilter {
+async fn place(control: &Control, tx: &Tx, server: &Server, only: Option<&Node>) -> Result<Places> {
+    let ready = NodeFilter {
         state: Some(NodeState::Ready),
         ..NodeFilter::default()
     };
-    for node in tx.nodes().all(&filter).await? {
-        let node = tx.nodes().lock(node.id).await?;
-        candidates.extend(candidate(&control.cluster, tx, &node, &server.profile).await?);
-        nodes.push(node);
+    for node in tx.nodes().all(&ready).await? {
+        tx.nodes().lock(node.id).await?;
     }
-    let possible: Vec<Candidate> = candidates
-        .iter()
-        .filter(|it| only.is_none_or(|only| only.id == it.id))
-        .cloned()
-        .collect();
-    let owner = choose(&possible, &needs(server)).map_err(|lacks| no_room(&lacks))?;
-    let mut taken = vec![owner.node];
-    while taken.len() < server.replica_count as usize {
-        taken.push(other_copy(server, &nodes, &candidates, &taken)?);
-    }
-    taken.remove(0);
-    Ok(Placed {
-        owner,
-        others: taken,
-    })
-}
-
-/// A node for a further copy: none that has one, and no rack twice.
-fn other_copy(
-    server: &Server,
-    nodes: &[Node],
-    candidates: &[Candidate],
-    taken: &[NodeId],
-) -> Result<NodeId> {
-    let free = apart(nodes, candidates, taken);
-    match choose(&free, &copy_needs(server)) {
-        Ok(choice) => Ok(choice.node),
-        Err(lacks) => {
-            let detail = format!(
-                "{} copies were asked for, but there is a place for {} only: {lacks}",
-                server.replica_count,
-                taken.len()
-            );
-            Err(no_room(&detail)
-                .field("replicas")
-                .remedy("Ask for fewer replicas, add a node, or free disk space."))
+    let records = super::what_if::records(control, tx).await?;
+    let only = only.map(|node| &node.name);
+    records.place(server, only).map_err(|lacks| {
+        let one = Server {
+            replica_count: 1,
+            ..server.clone()
+        };
+        if server.replica_count > 1 && records.place(&one, only).is_ok() {
+            let copies = server.replica_count;
+            return no_room(&format!(
+                "{copies} copies were asked for, but there is no place for all: {lacks}"
+            ))
+            .field("replicas")
+            .remedy("Ask for fewer replicas, add a node, or free disk space.");
         }
-    }
+        no_room(&lacks)
+    })
 }
 
 /// The nodes that hold no copy yet and stand in no rack that holds one.

@@ -181,7 +181,7 @@ async fn what_is_full_says_by_what_and_how_much() {
     assert_eq!(full.text("/type"), "no-room");
     assert!(
         full.text("/detail")
-            .contains("memory: 608 MiB needed, 416 MiB free"),
+            .contains("memory (short by 192 MiB at least)"),
         "{full:?}"
     );
 

@@ -10,6 +10,7 @@ mod internal;
 mod openapi;
 mod panel;
 mod panel_browser;
+mod placement;
 mod process;
 mod refusals;
 mod roads;

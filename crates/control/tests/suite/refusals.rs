@@ -95,6 +95,7 @@ fn example(method: &str, path: &str, things: &Things) -> Option<Value> {
         ("POST", "/v1/nodes/{id}/fence") => json!({"confirm": "node-1"}),
         ("POST", "/v1/servers/{id}/accept-loss") => json!({"confirm": "web-1", "node": "node-1"}),
         ("POST", "/v1/join-tokens") => json!({"role": "node"}),
+        ("POST", "/v1/capacity/what-if") => json!({"rebalance": true}),
         ("PUT", "/v1/profiles/{name}") => json!({"name": "static"}),
         ("GET" | "DELETE", _) => return None,
         ("POST", path) if path.ends_with("/releases") => return None,
