@@ -61,7 +61,9 @@ impl Chromium {
         ]);
         let scripts = if scripts { 1 } else { 2 };
         let prefs = json!({"profile.managed_default_content_settings.javascript": scripts});
+        // Between two pages there is no element for a moment: it is waited for.
         let wish = json!({"capabilities": {"alwaysMatch": {
+            "timeouts": {"implicit": 10_000},
             "goog:chromeOptions": {"args": args, "binary": "/usr/bin/chromium", "prefs": prefs},
         }}});
         let http = reqwest::Client::new();
