@@ -15,6 +15,10 @@ use super::{http, postgres, unit};
 use crate::command::{command, output};
 use crate::machine;
 
+/// Declared room for data disks on each node. Disks are sparse files: what they promise may be more
+/// than this machine has, and there is room for servers beside the first ones and for their copies.
+const DISK: &str = "64GiB";
+
 /// Memory that stays with the machine itself when nodes declare theirs.
 const HOST_SHARE_MIB: u64 = 4096;
 /// Emulated nodes rarely need more.
@@ -196,7 +200,7 @@ fn join_node(place: &NodePlace, memory_mib: u64) -> Result<()> {
         "--memory",
         &format!("{memory_mib}MiB"),
         "--disk",
-        "20GiB",
+        DISK,
     ];
     output(&mut command("nsenter", words))
         .map(drop)
