@@ -31,6 +31,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND [--help]
   client    write the API's client from openapi/v1.json";
 
 fn main() -> ExitCode {
+    if let Some(code) = chaos::run_as_recorder() {
+        return code;
+    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match dispatch(&arguments) {
         Ok(()) => ExitCode::SUCCESS,

@@ -16,6 +16,8 @@ use crate::inventory::Fixed;
 
 /// The emulator.
 pub const QEMU: &str = "qemu-system-x86_64";
+/// What serves disks, unless told otherwise.
+pub const STORAGE_DAEMON: &str = "qemu-storage-daemon";
 
 /// How guests are to be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

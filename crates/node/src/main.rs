@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use undine_link::JoinToken;
 use undine_model::{Bytes, MilliCpu, NodeId, Slug};
-use undine_node::host::{Choice, Host};
+use undine_node::host::{Choice, Host, STORAGE_DAEMON};
 use undine_node::run::End;
 use undine_node::settings::{Declared, RunSettings, Settings};
 use undine_node::{join, run};
@@ -107,6 +107,14 @@ struct RunFlags {
     /// How guests run; `auto` finds out by starting one.
     #[arg(long, env = "UNDINE_NODE_ACCEL", value_enum, default_value_t = AccelFlag::Auto)]
     accel: AccelFlag,
+    /// The program that serves the disks' replicas; for a build of QEMU of your own.
+    #[arg(
+        long,
+        env = "UNDINE_NODE_STORAGE_DAEMON",
+        value_name = "PROGRAM",
+        default_value = STORAGE_DAEMON
+    )]
+    storage_daemon: PathBuf,
     /// Set up no network at all: servers get no card. For trying things out.
     #[arg(long, env = "UNDINE_NODE_NO_NETWORK")]
     no_network: bool,
@@ -236,6 +244,7 @@ async fn served(mut flags: RunFlags) -> anyhow::Result<End> {
         uid_count: flags.uid_count,
         metrics_listen: flags.metrics_listen,
         egress_deny: flags.egress_deny,
+        storage_daemon: flags.storage_daemon,
         no_network: flags.no_network,
     };
     let (mut term, mut int) = (

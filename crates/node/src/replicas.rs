@@ -55,6 +55,8 @@ pub struct Ground {
     pub first_port: u16,
     /// Tells control at once.
     pub changed: Changed,
+    /// The program that serves a replica.
+    pub storage_daemon: PathBuf,
 }
 
 /// The replicas of a node.

@@ -137,6 +137,7 @@ async fn ground(
         address: settings.address,
         first_port: FIRST_EXPORT_PORT,
         changed: changed.clone(),
+        storage_daemon: run.storage_daemon.clone(),
     })
     .await?;
     let templates = Templates::open(

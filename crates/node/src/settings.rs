@@ -72,6 +72,8 @@ pub struct RunSettings {
     pub metrics_listen: Option<SocketAddr>,
     /// Further networks that servers may never reach.
     pub egress_deny: Vec<IpNet>,
+    /// The program that serves replicas, `qemu-storage-daemon` or one that behaves like it.
+    pub storage_daemon: PathBuf,
     /// Leave the network alone: no bridge, taps, filter or resolver (for trying things out).
     pub no_network: bool,
 }

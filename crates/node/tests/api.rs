@@ -19,7 +19,7 @@ use undine_node::api::{ENDPOINTS, router};
 use undine_node::blobs::Blobs;
 use undine_node::cgroup::{Cgroup, Mounts};
 use undine_node::guard_file::GuardFile;
-use undine_node::host::{Choice, Host};
+use undine_node::host::{Choice, Host, STORAGE_DAEMON};
 use undine_node::images::Images;
 use undine_node::replicas::{self, Replicas};
 use undine_node::report::Changed;
@@ -55,6 +55,7 @@ async fn node() -> (TempDir, Router) {
         address,
         first_port: 1,
         changed: changed.clone(),
+        storage_daemon: STORAGE_DAEMON.into(),
     })
     .await
     .unwrap();

@@ -64,7 +64,7 @@ pub fn lost(writes: &[Write], found: &[Found]) -> Vec<Violation> {
         match write.kind {
             // A session holds the newest value alone.
             Kind::Session => numbers.last().is_some_and(|last| *last >= write.number),
-            Kind::File | Kind::Row => numbers.binary_search(&write.number).is_ok(),
+            Kind::File | Kind::Line | Kind::Row => numbers.binary_search(&write.number).is_ok(),
         }
     };
     let lost = writes.iter().filter(|it| it.is_acked && !is_there(it));

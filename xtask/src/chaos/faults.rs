@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::plan::{Fault, Program};
+use super::power;
 use crate::bench::cluster::{Cluster, Node};
 use crate::command::ask;
 use crate::trial::nodes::{self, Dead};
@@ -16,6 +17,13 @@ pub struct Wound {
     /// What it is, in words.
     pub what: String,
     heal: Vec<Heal>,
+}
+
+impl Wound {
+    /// What heals it, for a greater wound that it is part of.
+    fn into_heal(mut self) -> Vec<Heal> {
+        std::mem::take(&mut self.heal)
+    }
 }
 
 enum Heal {
@@ -51,6 +59,11 @@ pub fn inflict(cluster: &Cluster, fault: Fault) -> Result<Option<Wound>> {
         Fault::Kill(program, at) => process(cluster, program, at, "KILL"),
         Fault::Freeze(program, at) => process(cluster, program, at, "STOP"),
         Fault::KillNode(at) => kill_node(node(at)).map(Some),
+        Fault::LosePower(at, seed) => lose_power(&[node(at)], seed).map(Some),
+        Fault::Blackout(seed) => {
+            let all: Vec<&Node> = cluster.nodes.iter().collect();
+            lose_power(&all, seed).map(Some)
+        }
         Fault::CutLink(at) => cut_link(node(at)).map(Some),
         Fault::CutOut(at) => cut_one_way(node(at), true).map(Some),
         Fault::CutIn(at) => cut_one_way(node(at), false).map(Some),
@@ -121,6 +134,25 @@ fn kill_node(node: &Node) -> Result<Wound> {
         what: format!("{}: {} processes killed", node.name, dead.killed),
         heal: vec![Heal::Revive { _dead: dead }],
     })
+}
+
+/// All die first: a node that still lives while the next one's images are rebuilt would go on.
+fn lose_power(nodes: &[&Node], seed: u64) -> Result<Wound> {
+    let mut wound = Wound {
+        what: String::new(),
+        heal: Vec::new(),
+    };
+    let mut told = Vec::new();
+    for node in nodes {
+        let dead = kill_node(node)?;
+        told.push(dead.what.clone());
+        wound.heal.extend(dead.into_heal());
+    }
+    for node in nodes {
+        told.push(format!("{}: {}", node.name, power::lose(node, seed)?));
+    }
+    wound.what = told.join("; ");
+    Ok(wound)
 }
 
 fn words(line: &str) -> Vec<String> {

@@ -2,13 +2,13 @@
 //! decide from what they were told alone. The same seed breaks the same things.
 //!
 //! A round: something is broken (and sometimes something more beside it), heals, and the round ends
-//! when every server runs with all of its copies, or when the time for that is over. Power loss is
-//! not among the faults: `kill -9` keeps the machine's page cache.
+//! when every server runs with all of its copies, or when the time for that is over.
 
 pub mod checker;
 mod disk;
 mod faults;
 mod plan;
+mod power;
 mod told;
 
 use std::collections::BTreeMap;
@@ -25,6 +25,8 @@ use crate::trial::journal::{Journal, now_ms};
 use crate::up::supervise;
 use checker::Violation;
 use plan::{Fault, Inventory, Round};
+
+pub use power::run_if_called_so as run_as_recorder;
 
 const USAGE: &str = "usage: cargo xtask chaos [options]
 
@@ -50,14 +52,17 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let limit = Duration::from_secs(flags.number("limit", 60)?);
     ensure!(rounds > 0, "--rounds takes at least 1");
     disk::prepare()?;
-    let cluster = Cluster::open_or(&[
+    let recorder = power::prepare()?.map(|path| path.display().to_string());
+    let mut words = vec![
         "--detach",
         "--no-demo",
         "--control",
         "2",
         "--store",
         "postgres",
-    ])?;
+    ];
+    words.extend(recorder.iter().flat_map(|path| ["--storage-daemon", path]));
+    let cluster = Cluster::open_or(&words)?;
     ensure!(
         cluster.nodes.len() >= 3,
         "three nodes are needed; see `up --nodes`"
@@ -68,6 +73,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         edges: cluster.edges.len(),
         has_postgres: supervise::pid("postgres").is_some(),
         small_disk: disk::small(&cluster)?,
+        are_writes_logged: power::is_logged(&cluster),
     };
     let chaos = Chaos {
         cluster: &cluster,
@@ -198,6 +204,6 @@ impl Chaos<'_> {
 fn stays_broken(fault: Fault) -> bool {
     matches!(
         fault,
-        Fault::KillNode(_) | Fault::CutLink(_) | Fault::FillDisk(_)
+        Fault::KillNode(_) | Fault::LosePower(..) | Fault::CutLink(_) | Fault::FillDisk(_)
     )
 }

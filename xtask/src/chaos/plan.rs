@@ -13,6 +13,8 @@ pub struct Inventory {
     pub has_postgres: bool,
     /// The node whose disk is small enough to be filled, if one is.
     pub small_disk: Option<usize>,
+    /// Can the nodes' disks be brought to what was flushed?
+    pub are_writes_logged: bool,
 }
 
 /// A kind of program.
@@ -57,6 +59,11 @@ pub enum Fault {
     Freeze(Program, usize),
     /// Everything on a node is killed at once and stays dead for a while.
     KillNode(usize),
+    /// A node loses its power: as [`Fault::KillNode`], and what its disks had not flushed is lost
+    /// by a chance that the second number decides.
+    LosePower(usize, u64),
+    /// All nodes lose their power at once: nowhere is there anything but what was flushed.
+    Blackout(u64),
     /// All of a node's cables are pulled.
     CutLink(usize),
     /// A node is not heard any more, but hears.
@@ -74,6 +81,8 @@ impl Fault {
             Self::Kill(program, _) => format!("kill_{}", program.word()),
             Self::Freeze(program, _) => format!("freeze_{}", program.word()),
             Self::KillNode(_) => "kill_node".to_owned(),
+            Self::LosePower(..) => "power_loss".to_owned(),
+            Self::Blackout(_) => "blackout".to_owned(),
             Self::CutLink(_) => "cut_link".to_owned(),
             Self::CutOut(_) => "cut_one_way_out".to_owned(),
             Self::CutIn(_) => "cut_one_way_in".to_owned(),
@@ -84,14 +93,17 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Kill(_, at)
-        | Self::Freeze(_, at)
-        | Self::KillNode(at)
-        | Self::CutLink(at)
-        | Self::CutOut(at)
-        | Self::CutIn(at)
-        | Self::FillDisk(at)) = self;
-        write!(f, "{} ({at})", self.kind())
+        match self {
+            Self::Blackout(_) => write!(f, "{}", self.kind()),
+            Self::Kill(_, at)
+            | Self::Freeze(_, at)
+            | Self::KillNode(at)
+            | Self::LosePower(at, _)
+            | Self::CutLink(at)
+            | Self::CutOut(at)
+            | Self::CutIn(at)
+            | Self::FillDisk(at) => write!(f, "{} ({at})", self.kind()),
+        }
     }
 }
 
@@ -156,6 +168,10 @@ fn all(there: Inventory, rng: &mut Rng) -> Vec<Fault> {
     if there.has_postgres {
         deck.push(Fault::Kill(P::Postgres, 0));
     }
+    if there.are_writes_logged {
+        deck.push(Fault::LosePower(rng.below(1_000), rng.next()));
+        deck.push(Fault::Blackout(rng.next()));
+    }
     if let Some(node) = there.small_disk {
         deck.push(Fault::FillDisk(node));
     }
@@ -187,6 +203,7 @@ mod tests {
         edges: 2,
         has_postgres: true,
         small_disk: Some(2),
+        are_writes_logged: true,
     };
 
     #[test]
@@ -197,12 +214,12 @@ mod tests {
 
     #[test]
     fn every_kind_comes_equally_often() {
-        let rounds = plan(1, 17 * 4, ALL);
+        let rounds = plan(1, 19 * 4, ALL);
         let mut kinds = BTreeMap::new();
         for round in &rounds {
             *kinds.entry(round.fault.kind()).or_insert(0) += 1;
         }
-        assert_eq!(kinds.len(), 17, "{kinds:?}");
+        assert_eq!(kinds.len(), 19, "{kinds:?}");
         assert!(kinds.values().all(|count| *count == 4), "{kinds:?}");
         assert!(rounds.iter().any(|it| it.beside.is_some()));
     }
@@ -213,12 +230,14 @@ mod tests {
             edges: 1,
             has_postgres: false,
             small_disk: None,
+            are_writes_logged: false,
         };
         for round in plan(3, 200, bare) {
             let both = [Some(round.fault), round.beside.map(|it| it.1)];
             for fault in both.into_iter().flatten() {
                 let kind = fault.kind();
                 assert!(!kind.contains("postgres") && kind != "disk_full" && kind != "kill_edge");
+                assert!(kind != "power_loss" && kind != "blackout");
             }
         }
     }

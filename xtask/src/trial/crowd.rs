@@ -198,8 +198,11 @@ impl Writer {
         let host = self.door.host.clone();
         let asked_ms = now_ms();
         let (kind, mut number) = match self.how {
-            How::Php(_) if self.count.is_multiple_of(2) => (Kind::Session, 0),
-            How::Php(_) => (Kind::File, self.next),
+            How::Php(_) => match self.count % 3 {
+                0 => (Kind::Session, 0),
+                1 => (Kind::File, self.next),
+                _ => (Kind::Line, self.next),
+            },
             How::WordPress(_) => (Kind::Row, self.next),
         };
         self.next += u64::from(kind != Kind::Session);
@@ -207,6 +210,7 @@ impl Writer {
             How::Php(visitor) => {
                 let path = match kind {
                     Kind::Session => "/?do=session".to_owned(),
+                    Kind::Line => format!("/?do=line&number={number}"),
                     _ => format!("/?do=file&number={number}"),
                 };
                 visitor.write(edge, &host, &path)
@@ -262,11 +266,10 @@ impl Writer {
             How::Php(visitor) => {
                 let text = visitor.found(edge, &host)?;
                 let session = writes::number(&text, "session");
-                let files = writes::field(&text, "files").unwrap_or_default();
-                let files = files.split(',').filter_map(|it| it.parse().ok()).collect();
                 Ok(vec![
                     found(Kind::Session, session.into_iter().collect()),
-                    found(Kind::File, files),
+                    found(Kind::File, writes::numbers(&text, "files")),
+                    found(Kind::Line, writes::numbers(&text, "lines")),
                 ])
             }
         }

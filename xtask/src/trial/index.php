@@ -1,6 +1,7 @@
 <?php
-// Written to and read by trials: a session counter, numbered files, and a page that tells the
-// newest. Plain PHP, as customers write it: nothing is flushed by hand.
+// Written to and read by trials: a session counter, numbered files, a log, and a page that tells
+// the newest file. Plain PHP, as customers write it: nothing is flushed by hand but the log, as
+// databases do.
 declare(strict_types=1);
 header('Content-Type: text/plain');
 header('Cache-Control: no-store');
@@ -23,6 +24,11 @@ if ($do === 'session' && $_SERVER['REQUEST_METHOD'] === 'POST') {
         rename("$newest.new", $newest);
     }
     echo $whole ? "written number=$number $address\n" : "not written\n";
+} elseif ($do === 'line' && $_SERVER['REQUEST_METHOD'] === 'POST') {
+    $number = (int) ($_GET['number'] ?? 0);
+    $log = fopen("$folder/trial-log", 'a');
+    $is_there = $log && fwrite($log, "$number\n") && fsync($log);
+    echo $is_there ? "written number=$number $address\n" : "not written\n";
 } elseif ($do === 'found') {
     session_start();
     echo 'session=' . (int) ($_SESSION['number'] ?? 0) . ' files=';
@@ -33,7 +39,9 @@ if ($do === 'session' && $_SERVER['REQUEST_METHOD'] === 'POST') {
             $numbers[] = $number;
         }
     }
-    echo implode(',', $numbers) . " $address\n";
+    echo implode(',', $numbers) . ' lines=';
+    $lines = (string) @file_get_contents("$folder/trial-log");
+    echo implode(',', explode("\n", trim($lines))) . " $address\n";
 } else {
     $told = (int) @file_get_contents($newest);
     echo "Undine trial newest=$told $address\n";

@@ -13,6 +13,8 @@ pub enum Kind {
     Session,
     /// A file that a PHP program wrote.
     File,
+    /// A line appended to a log and flushed by `fsync`.
+    Line,
     /// A row in MariaDB: an article in WordPress.
     Row,
 }

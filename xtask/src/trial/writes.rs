@@ -27,6 +27,12 @@ pub fn number(text: &str, name: &str) -> Option<u64> {
     field(text, name)?.parse().ok()
 }
 
+/// Numbers with commas between them in a line of the program.
+pub fn numbers(text: &str, name: &str) -> Vec<u64> {
+    let list = field(text, name).unwrap_or_default();
+    list.split(',').filter_map(|it| it.parse().ok()).collect()
+}
+
 /// The epoch that the server's address holds, by which the edge has reached it.
 pub fn epoch(text: &str) -> Option<u64> {
     let address: Ipv6Addr = field(text, "addr")?.parse().ok()?;

@@ -142,20 +142,23 @@ fn initialise(options: &Options, state: &Path, store_url: &str, image: &Path) ->
 }
 
 /// Joins the nodes that have not joined yet and keeps agent and guard of each running.
-pub fn nodes(places: &[NodePlace]) -> Result<()> {
+pub fn nodes(places: &[NodePlace], options: &Options) -> Result<()> {
     let memory = ((machine::memory_mib().saturating_sub(HOST_SHARE_MIB)) / places.len() as u64)
         .min(NODE_MIB);
     for place in places {
         if !place.state.join("node.json").exists() {
             join_node(place, memory)?;
         }
-        let extra = format!(
+        let mut extra = format!(
             "--cgroup {}/{} --run-dir {}/{}",
             layout::CGROUP,
             place.name,
             layout::RUNTIME,
             place.name
         );
+        if let Some(program) = &options.storage_daemon {
+            extra = format!("{extra} --storage-daemon {program}");
+        }
         let node = variables(&place.state, &[("EXTRA", &extra)]);
         let name = |part: &str| format!("{}-{part}", place.name);
         keep(

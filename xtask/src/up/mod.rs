@@ -84,7 +84,7 @@ fn bring_up(options: &Options) -> Result<()> {
     phases.begin("starting control");
     cluster::control(options, &image)?;
     phases.begin("joining nodes and edges");
-    cluster::nodes(&nodes)?;
+    cluster::nodes(&nodes, options)?;
     cluster::edges(options)?;
     wait_for_nodes(&nodes)?;
     let mut sites = Vec::new();

@@ -171,7 +171,7 @@ impl Replicas {
         let config = DaemonConfig {
             program: Program {
                 owner: Some(owner),
-                ..Program::new("qemu-storage-daemon")
+                ..Program::new(&self.ground.storage_daemon)
             },
             psk: key.as_ref().map(|_| run_dir.psk()),
             run_dir,

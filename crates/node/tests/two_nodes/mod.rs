@@ -21,7 +21,7 @@ use undine_model::{Bytes, NodeId, ReplicaId, ServerId};
 use undine_node::blobs::Blobs;
 use undine_node::cgroup::{Cgroup, Mounts};
 use undine_node::guard_file::{GuardFile, Guarded};
-use undine_node::host::{Choice, Host};
+use undine_node::host::{Choice, Host, STORAGE_DAEMON};
 use undine_node::images::Images;
 use undine_node::replicas::{self, Replicas};
 use undine_node::report::Changed;
@@ -137,6 +137,7 @@ async fn ground(folders: &Folders, number: u8, first_port: u16) -> Arc<Ground> {
         address,
         first_port,
         changed: changed.clone(),
+        storage_daemon: STORAGE_DAEMON.into(),
     });
     let templates = Templates::open(
         state_dir.join("templates"),

@@ -29,6 +29,7 @@ use undine_qemu::vm::{NbdChild, RunState, Vm};
 
 use super::record::Joining;
 use super::shared::Shared;
+use crate::host::STORAGE_DAEMON;
 use crate::problems::chain;
 use crate::server::Ground;
 use crate::settings::relay_run_folder;
@@ -97,7 +98,7 @@ impl Join {
         let owner = self.ground.replicas.daemon_user(self.server);
         let program = Program {
             owner: Some(owner.map_err(|problem| problem.detail)?),
-            ..Program::new("qemu-storage-daemon")
+            ..Program::new(STORAGE_DAEMON)
         };
         let relay = Relay::start(&program, &relay_dir(&self.ground, self.server), child).await;
         let relay = relay.map_err(|error| chain(&error))?;
