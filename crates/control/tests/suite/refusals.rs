@@ -150,6 +150,30 @@ async fn no_path_answers_without_a_token() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_door_asks_for_a_version_where_the_description_says_so() {
+    let world = World::new().await;
+    let _node = world.node("node-1", Bytes::gib(8)).await;
+    let things = things(&world).await;
+    let document = serde_json::to_value(undine_control::api::document()).unwrap();
+    let mut asked = 0;
+    for (method, path, url) in all(&things) {
+        if method == "GET" {
+            continue;
+        }
+        let described = document["paths"][&path][method.to_lowercase()]["parameters"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|it| it["name"] == "If-Match" && it["required"] == true);
+        let body = example(&method, &path, &things);
+        let reply = world.send(0, &world.provider, &method, &url, body, &[]).await;
+        assert_eq!(reply.status == 428, described, "{method} {path}: {reply:?}");
+        asked += usize::from(described);
+    }
+    assert!(asked > 20, "{asked}");
+}
+
 /// Lists and streams, and what everybody may see: they show a stranger nothing of the victim's.
 const SHOWS_OWN: &[&str] = &[
     "/v1/accounts",
