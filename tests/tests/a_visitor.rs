@@ -1,7 +1,7 @@
 //! What visitors of the demo sites see, through every edge.
 
 use anyhow::Result;
-use undine_e2e::{Browser, Summary, Visitor};
+use undine_e2e::{Browser, Page, Summary, Visitor};
 
 #[tokio::test]
 async fn every_site_answers_through_every_edge() -> Result<()> {
@@ -19,6 +19,33 @@ async fn every_site_answers_through_every_edge() -> Result<()> {
             );
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn pages_are_kept_for_those_who_send_no_cookie_where_the_site_wants_it() -> Result<()> {
+    let summary = Summary::read()?;
+    let visitor = Visitor::at(&summary.edges[0].address)?;
+    let (blog, shop) = (summary.site("blog")?, summary.site("shop")?);
+    let mark = |page: &Page| {
+        let mark = page.headers.get("x-undine-page")?;
+        mark.to_str().ok().map(str::to_owned)
+    };
+    visitor.get(&blog.host, "/").await?;
+    let again = visitor.get(&blog.host, "/").await?;
+    let kept = mark(&again).unwrap_or_default();
+    assert!(
+        ["HIT", "STALE", "UPDATING"].contains(&kept.as_str()),
+        "{kept}"
+    );
+    assert!(again.body.contains(&blog.expect));
+    for (cookies, path) in [("who=me", "/"), ("", "/?s=word")] {
+        let own = visitor.get_with(&blog.host, path, cookies).await?;
+        assert_eq!(mark(&own).as_deref(), Some("BYPASS"), "{path} {cookies}");
+    }
+    // A program that nobody said this of makes each page anew.
+    let own = visitor.get(&shop.host, "/").await?;
+    assert_eq!(mark(&own).as_deref(), Some("BYPASS"));
     Ok(())
 }
 

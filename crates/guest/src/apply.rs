@@ -123,7 +123,13 @@ pub fn apply(place: &Place<'_>, change: &Change<'_>) -> Outcome<Vec<SiteFailure>
     }
     stop_units(&gathered);
     let vhosts = std::mem::take(&mut gathered.vhosts);
-    let outcomes = web::services(place.paths, &renderer, change.wants_databases, &vhosts)?;
+    let outcomes = web::services(
+        place.paths,
+        &renderer,
+        change.wants_databases,
+        &vhosts,
+        change.fresh,
+    )?;
     for failure in outcomes.failed {
         gathered.failed.insert(failure.site, failure.error);
     }

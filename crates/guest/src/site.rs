@@ -27,6 +27,8 @@ pub fn ensure(paths: &Paths, site: &SiteSpec, device: &Path) -> Outcome<()> {
     limits(site, device)?;
     marker(&at.at("suspended"), site.suspended)
         .doing(format_args!("mark {} as suspended", site.domain))?;
+    marker(&at.at("page-cache"), site.settings.page_cache)
+        .doing(format_args!("mark the page cache of {}", site.domain))?;
     if let Some(release) = site.release {
         let known = at.release(release).is_dir();
         if !known && !at.at("current").exists() {

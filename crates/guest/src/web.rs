@@ -38,16 +38,19 @@ pub struct Outcomes {
     pub no_databases: Option<Failure>,
 }
 
-/// Brings the files of all services up to date and (re)loads those whose files changed.
+/// Brings the files of all services up to date and (re)loads those whose files changed. On a server
+/// that has just started (`fresh`) nothing is live that a mistake could spoil: there the start
+/// itself is the check, for visitors wait.
 pub fn services(
     paths: &Paths,
     renderer: &Renderer<'_>,
     databases: bool,
     vhosts: &[Vhost],
+    fresh: bool,
 ) -> Outcome<Outcomes> {
     let mut outcomes = Outcomes::default();
     for service in &renderer.profile().services {
-        let changed = service_files(paths, renderer, service)?;
+        let changed = service_files(paths, renderer, service, fresh)?;
         let mut reload = changed;
         if service.vhosts {
             let outcome = swap_vhosts(paths, renderer, service, vhosts)?;
@@ -100,7 +103,12 @@ fn first(service: &Service) -> Outcome<()> {
     fs::rename(&new, folder).doing("put the service's data in place")
 }
 
-fn service_files(paths: &Paths, renderer: &Renderer<'_>, service: &Service) -> Outcome<bool> {
+fn service_files(
+    paths: &Paths,
+    renderer: &Renderer<'_>,
+    service: &Service,
+    fresh: bool,
+) -> Outcome<bool> {
     let live = renderer.service(service, "").doing("render a service")?;
     let same = |(path, text): (&String, &String)| {
         fs::read(paths.system(path)).is_ok_and(|old| old == text.as_bytes())
@@ -108,9 +116,11 @@ fn service_files(paths: &Paths, renderer: &Renderer<'_>, service: &Service) -> O
     if live.iter().all(same) {
         return Ok(false);
     }
-    let candidate = Candidate::new(paths, renderer, service)?;
-    candidate.with_live_vhosts(paths)?;
-    candidate.check()?;
+    if !fresh || units::service_runs(&service.unit) {
+        let candidate = Candidate::new(paths, renderer, service)?;
+        candidate.with_live_vhosts(paths)?;
+        candidate.check()?;
+    }
     write_all(&paths.root, &live)?;
     Ok(true)
 }

@@ -20,6 +20,10 @@ pub struct App {
     /// It needs a database of its own.
     #[serde(default)]
     pub database: bool,
+    /// Its pages may be kept for visitors without cookies: a site that gets it has its page cache
+    /// switched on.
+    #[serde(default)]
+    pub page_cache: bool,
     /// What the installer asks: name to question.
     #[serde(default)]
     pub questions: BTreeMap<String, String>,

@@ -287,7 +287,7 @@ proptest! {
             php: pair(&php.0, &php.1),
             env: pair(&env.0, &env.1),
             redirects: pair(&redirect.0, &redirect.1),
-            max_upload: None,
+            ..SiteSettings::default()
         };
         // One at a time, so that one refused setting does not hide the others.
         for settings in [

@@ -9,6 +9,7 @@ use super::caller::{Caller, Expected};
 use super::{catalogue, databases, operations, sites};
 use crate::clock::{new_id, now_ms, sha256};
 use crate::control::Control;
+use crate::manifests::settings_of;
 use crate::operations::{NewOperation, start, wake};
 use crate::refusal::{Refusal, Result};
 
@@ -55,14 +56,24 @@ pub async fn install(
         site: Some(site.id),
         ..DatabaseFilter::default()
     };
-    let mut manifest_version = None;
+    let mut changes = Vec::new();
+    let mut site = tx.sites().lock(site.id).await?;
+    expected.check("site", site.version)?;
+    if app.page_cache && !settings_of(&site).page_cache {
+        site.settings["page_cache"] = true.into();
+        site = tx.sites().update(&site, now_ms()).await?;
+        changes.push(ManifestChange::Site(site.id));
+    }
     if app.database && tx.databases().find_by(&filter).await?.is_none() {
         databases::within_plan(&tx, &account).await?;
         let (database, _) = databases::fresh(control, &site, &app.name.as_str().replace('-', "_"));
         tx.databases().insert(&database).await?;
-        let change = ManifestChange::Database(database.id);
-        manifest_version = Some(tx.manifests().changed(site.server, &[change]).await?);
+        changes.push(ManifestChange::Database(database.id));
     }
+    let manifest_version = match changes.as_slice() {
+        [] => None,
+        changes => Some(tx.manifests().changed(site.server, changes).await?),
+    };
     let now = now_ms();
     let record = undine_store::Release {
         id: release,

@@ -167,7 +167,9 @@ async fn the_door_asks_for_a_version_where_the_description_says_so() {
             .flatten()
             .any(|it| it["name"] == "If-Match" && it["required"] == true);
         let body = example(&method, &path, &things);
-        let reply = world.send(0, &world.provider, &method, &url, body, &[]).await;
+        let reply = world
+            .send(0, &world.provider, &method, &url, body, &[])
+            .await;
         assert_eq!(reply.status == 428, described, "{method} {path}: {reply:?}");
         asked += usize::from(described);
     }

@@ -108,14 +108,20 @@ fn blocks_that_are_as_they_must_be_cause_no_reload() {
 fn a_service_whose_files_fail_their_check_keeps_the_old_ones() {
     let mut server = Fixture::new();
     let renderer = Renderer::new(&server.profile, &Facts::default()).unwrap();
-    assert!(service_files(&server.paths, &renderer, &server.profile.services[0]).unwrap());
+    assert!(bring(&server, &renderer, false).unwrap());
     drop(renderer);
     server.profile.services[0]
         .files
         .insert("/etc/web.conf".into(), "new\n".into());
     server.profile.services[0].check = vec!["/bin/false".into()];
     let renderer = Renderer::new(&server.profile, &Facts::default()).unwrap();
-    assert!(service_files(&server.paths, &renderer, &server.profile.services[0]).is_err());
+    assert!(bring(&server, &renderer, false).is_err());
     let live = fs::read_to_string(server.paths.system("/etc/web.conf")).unwrap();
     assert_eq!(live, "root=\n");
+    // After the server's start nothing is live: the service's own start is the check.
+    assert!(bring(&server, &renderer, true).unwrap());
+}
+
+fn bring(server: &Fixture, renderer: &Renderer<'_>, fresh: bool) -> Outcome<bool> {
+    service_files(&server.paths, renderer, &server.profile.services[0], fresh)
 }

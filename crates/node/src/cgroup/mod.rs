@@ -183,11 +183,6 @@ impl Cgroup {
                     .map_or("max".to_owned(), |memory| memory.0.to_string());
                 self.write(root, "memory.max", &memory)?;
                 self.write(root, "pids.max", &limits.tasks.to_string())?;
-                if let Some(reserved) = limits.reserved {
-                    // A whole core weighs 100, the kernel's default.
-                    let weight = (reserved.0 / 10).clamp(1, 10_000);
-                    self.write(root, "cpu.weight", &weight.to_string())?;
-                }
             }
             Mounts::V1 { controllers, .. } => {
                 for (name, root) in controllers {
@@ -196,11 +191,6 @@ impl Cgroup {
                             self.write(root, "cpu.cfs_period_us", &period.to_string())?;
                             let quota = quota.map_or("-1".to_owned(), |quota| quota.to_string());
                             self.write(root, "cpu.cfs_quota_us", &quota)?;
-                            if let Some(reserved) = limits.reserved {
-                                // A whole core weighs 1024, the kernel's default.
-                                let shares = (u64::from(reserved.0) * 1024 / 1000).max(2);
-                                self.write(root, "cpu.shares", &shares.to_string())?;
-                            }
                         }
                         "memory" => {
                             let most = limits
@@ -214,7 +204,30 @@ impl Cgroup {
                 }
             }
         }
-        Ok(())
+        limits
+            .reserved
+            .map_or(Ok(()), |reserved| self.weigh(reserved))
+    }
+
+    /// Sets its weight against the others.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn weigh(&self, reserved: MilliCpu) -> Result<(), CgroupError> {
+        match &self.mounts {
+            Mounts::V2(root) => {
+                // A whole core weighs 100, the kernel's default.
+                let weight = (reserved.0 / 10).clamp(1, 10_000);
+                self.write(root, "cpu.weight", &weight.to_string())
+            }
+            Mounts::V1 { controllers, .. } => {
+                // A whole core weighs 1024, the kernel's default.
+                let shares = (u64::from(reserved.0) * 1024 / 1000).max(2);
+                let cpu = controllers.iter().filter(|(name, _)| *name == "cpu");
+                let write = |root: &PathBuf| self.write(root, "cpu.shares", &shares.to_string());
+                cpu.map(|(_, root)| write(root)).collect()
+            }
+        }
     }
 
     fn make_folders(&self, root: &Path) -> Result<(), CgroupError> {

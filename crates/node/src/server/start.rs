@@ -43,6 +43,12 @@ const IDENTIFY: Duration = Duration::from_secs(90);
 const ATTACH: Duration = Duration::from_secs(240);
 const APPLY: Duration = Duration::from_secs(300);
 const HEALTH: Duration = Duration::from_secs(180);
+/// So many times its own weight a server has while it comes up: visitors wait for it, and it takes
+/// seconds, in which others still get their share.
+const BOOST: u32 = 8;
+const BOOST_WITH_DATABASES: u32 = 2;
+/// The first pages are part of coming up: programs start for them.
+const FIRST_VISITS: Duration = Duration::from_secs(5);
 /// What QEMU may use beside the guest's processors, for its disks and cards.
 const EMULATOR: MilliCpu = MilliCpu(500);
 /// What QEMU may use beside the guest's memory before the kernel ends it.
@@ -109,6 +115,7 @@ impl<T: Fn(Progress)> Start<'_, T> {
         let (vm, fallback) = self.vm(owner, &mut clock).await?;
         self.plug(&vm, tap).await?;
         let (applied, health) = self.configure(&vm, &mut clock).await?;
+        settle(vm_cgroup(self.ground, self.server), self.spec.cpu);
         if let Err(error) = vm.watch_memory().await {
             tracing::debug!(server = %self.server, %error, "the guest's memory is not watched");
         }
@@ -142,7 +149,7 @@ impl<T: Fn(Progress)> Start<'_, T> {
         group
             .make(Limits {
                 cpu: Some(MilliCpu(spec.vcpus * 1000 + EMULATOR.0)),
-                reserved: Some(spec.cpu),
+                reserved: Some(boosted(spec)),
                 memory: Some(Bytes(spec.memory.0 + OVERHEAD.0)),
                 tasks: 512,
             })
@@ -358,6 +365,28 @@ pub async fn child(
         export: target.export.parse().map_err(|error| chain(&error))?,
         key,
     })
+}
+
+/// Its weight against the others while it comes up. Short starts go first: one whose databases have
+/// to recover takes long in any case, and would hold up the others.
+fn boosted(spec: &StartSpec) -> MilliCpu {
+    let boost = if spec.manifest.databases.is_empty() {
+        BOOST
+    } else {
+        BOOST_WITH_DATABASES
+    };
+    MilliCpu(spec.cpu.0.saturating_mul(boost))
+}
+
+/// It has come up: when those who waited for it have been served, it weighs what it has reserved.
+fn settle(group: Cgroup, reserved: MilliCpu) {
+    tokio::spawn(async move {
+        tokio::time::sleep(FIRST_VISITS).await;
+        // Gone, if it was stopped meanwhile; its next start makes it anew.
+        if let Err(error) = group.weigh(reserved) {
+            tracing::debug!(error = %chain(&error), "a server's weight");
+        }
+    });
 }
 
 /// The control group of a server's VM.

@@ -128,7 +128,9 @@ impl Bench<'_> {
         Ok(took)
     }
 
-    /// The node that owns the servers whose kinds were measured least.
+    /// The node that owns the servers whose kinds were measured least, among those that own no more
+    /// than an even share, if there are such: servers do not go back by themselves, and with most
+    /// of them on one node its death would measure little but how they share what is left.
     fn victim(&self, standing: &[Value], all: &[Recovery]) -> Result<(&Node, String)> {
         let nodes = self.cluster.api().all("/v1/nodes")?;
         let seen = |content: Content| all.iter().filter(|it| it.content == content).count();
@@ -138,12 +140,19 @@ impl Bench<'_> {
                 .map(|(member, _)| 1.0 / (1 + seen(member.content)) as f64)
                 .sum::<f64>()
         };
+        let owned = |id: &str| standing.iter().filter(|it| text(it, "node") == id).count();
+        let share = standing.len().div_ceil(nodes.len());
+        let rank = |node: &Value| {
+            let id = text(node, "id");
+            (owned(id) <= share, rarity(id))
+        };
         let best = nodes
             .iter()
-            .map(|node| (rarity(text(node, "id")), node))
-            .max_by(|one, other| one.0.total_cmp(&other.0))
-            .filter(|(rarity, _)| *rarity > 0.0)
-            .map(|(_, node)| node)
+            .filter(|node| owned(text(node, "id")) > 0)
+            .max_by(|one, other| {
+                let (one, other) = (rank(one), rank(other));
+                one.0.cmp(&other.0).then(one.1.total_cmp(&other.1))
+            })
             .context("no node has a server")?;
         let place = self.cluster.nodes.iter();
         let node = place.clone().find(|it| it.name == text(best, "name"));
