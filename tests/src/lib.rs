@@ -11,12 +11,14 @@ mod node;
 mod summary;
 mod unit;
 mod visit;
+mod watch;
 
 pub use browser::Browser;
 pub use cli::{Undine, UndineError};
 pub use fresh::Machine;
 pub use guide::Guide;
 pub use lab::Lab;
-pub use node::DeadNode;
+pub use node::{CutFromControl, DeadNode};
 pub use summary::{Edge, Instance, Node, Site, Summary, checkout, target};
 pub use visit::{Page, Visitor, eventually};
+pub use watch::{Watch, Watched};

@@ -1,52 +1,16 @@
 //! A whole node dies: its servers answer again on others, with everything that a visitor was told
 //! is there, and what comes back is brought up to date.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use undine_e2e::{DeadNode, Summary, Undine, Visitor, eventually};
+use undine_e2e::{DeadNode, Summary, Undine, Visitor, Watch, eventually};
 
 /// Under emulation, on a busy machine; a benchmark tells how long it really takes.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// The edge holds a visitor for less than this.
 const HELD: Duration = Duration::from_secs(60);
-
-/// Visits a site all the while; how many came, and what those got who were not served.
-struct Watch {
-    stop: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<(usize, Vec<String>)>,
-}
-
-impl Watch {
-    fn begin(summary: &Summary, label: &str) -> Result<Self> {
-        let site = summary.site(label)?.clone();
-        let visitor = Visitor::at(&summary.edges[0].address)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let done = stop.clone();
-        let task = tokio::spawn(async move {
-            let (mut came, mut unserved) = (0, Vec::new());
-            while !done.load(Ordering::SeqCst) {
-                came += 1;
-                match visitor.get(&site.host, "/").await {
-                    Ok(page) if page.status == 200 && page.body.contains(&site.expect) => {}
-                    Ok(page) => unserved.push(format!("status {}", page.status)),
-                    Err(error) => unserved.push(format!("{error:#}")),
-                }
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-            (came, unserved)
-        });
-        Ok(Self { stop, task })
-    }
-
-    async fn end(self) -> Result<(usize, Vec<String>)> {
-        self.stop.store(true, Ordering::SeqCst);
-        Ok(self.task.await?)
-    }
-}
 
 fn server(undine: &Undine, name: &str) -> Result<Value> {
     let all = undine.list(&["server", "list"])?;
@@ -120,7 +84,7 @@ async fn a_dead_node_s_servers_answer_on_others_with_everything_in_place() -> Re
     assert_eq!(settled["epoch"], after["epoch"]);
     let page = visitor.get_with(&shop.host, "/", &first.cookies).await?;
     ensure!(page.body.contains("visits\">3<"), "{}", page.body);
-    let (came, unserved) = watch.end().await?;
-    assert!(unserved.is_empty(), "of {came}: {unserved:?}");
+    let met = watch.end().await?;
+    assert!(met.unserved.is_empty(), "{met:?}");
     Ok(())
 }

@@ -1,15 +1,36 @@
 //! Answers as tables for people.
 
+use std::fmt::Arguments;
+use std::io::{ErrorKind, Write as _, stdout};
+
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
 /// A column: its heading and where its value is in an item (`a.b` looks inside).
 pub type Column = (&'static str, &'static str);
 
+/// Prints a line, as `println!` does; ends quietly when nobody reads any more (`| head`).
+macro_rules! say {
+    ($($told:tt)*) => { $crate::show::line(format_args!($($told)*)) };
+}
+pub(crate) use say;
+
+/// What [`say`] does.
+pub fn line(told: Arguments<'_>) {
+    match writeln!(stdout().lock(), "{told}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            eprintln!("error: nothing can be printed: {error}");
+            std::process::exit(1);
+        }
+        Ok(()) => {}
+    }
+}
+
 /// Prints items as a table.
 pub fn table(items: &[Value], columns: &[Column]) {
     if items.is_empty() {
-        println!("none");
+        say!("none");
         return;
     }
     let mut table = Table::new();
@@ -20,7 +41,7 @@ pub fn table(items: &[Value], columns: &[Column]) {
     for item in items {
         table.add_row(columns.iter().map(|(_, path)| cell(item, path)));
     }
-    println!("{table}");
+    say!("{table}");
 }
 
 /// Prints one thing as `field  value` lines.
@@ -32,7 +53,7 @@ pub fn record(item: &Value) {
     for (name, value) in item.as_object().into_iter().flatten() {
         table.add_row([name.clone(), shown(name, value)]);
     }
-    println!("{table}");
+    say!("{table}");
 }
 
 fn cell(item: &Value, path: &str) -> String {

@@ -6,6 +6,7 @@ use undine_client::new_key;
 
 use super::{ANY, Context, confirm, every};
 use crate::args::{JoinRoleName, JoinToken, Node, WhatIf};
+use crate::show::say;
 
 const NODES: [(&str, &str); 7] = [
     ("NAME", "name"),
@@ -117,7 +118,7 @@ pub async fn join_token(context: &Context, command: JoinToken) -> Result<()> {
             if context.json {
                 return context.tell(&answer);
             }
-            println!("{}", answer.token);
+            say!("{}", answer.token);
             Ok(())
         }
     }
@@ -131,12 +132,12 @@ pub async fn capacity(context: &Context) -> Result<()> {
     context.list(&answer.nodes, &CAPACITY)?;
     for one in &answer.outlook {
         let (count, profile) = (one.fits, &one.profile);
-        println!("{count} more of {profile} fit; then: {}", one.stopped_by);
+        say!("{count} more of {profile} fit; then: {}", one.stopped_by);
         if let Some(days) = one.full_in_days {
-            println!("  full in {days:.0} days at the growth of the last 30");
+            say!("  full in {days:.0} days at the growth of the last 30");
         }
         if let Some(best) = one.advice.first() {
-            println!("  {} more with {}", best.more, best.machine);
+            say!("  {} more with {}", best.more, best.machine);
         }
     }
     Ok(())
@@ -162,8 +163,8 @@ pub async fn what_if(context: &Context, wish: WhatIf) -> Result<()> {
     }
     context.list(&answer.steps, &STEPS)?;
     for one in &answer.not_possible {
-        println!("not possible: {}: {}", one.subject, one.reason);
+        say!("not possible: {}: {}", one.subject, one.reason);
     }
-    println!("{}", answer.summary);
+    say!("{}", answer.summary);
     Ok(())
 }

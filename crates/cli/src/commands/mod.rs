@@ -15,6 +15,7 @@ use undine_client::Client;
 use undine_model::{AccountId, NodeId, OperationId, ServerId, SiteId};
 
 use crate::args::{Command, Sure, Waiting};
+use crate::show::say;
 use crate::show::{self, Column};
 use crate::wait::wait;
 
@@ -113,9 +114,9 @@ impl Context {
         if self.json {
             return json(&answer);
         }
-        println!("done");
+        say!("done");
         if let Some(password) = answer.get("password").and_then(Value::as_str) {
-            println!("password (shown once): {password}");
+            say!("password (shown once): {password}");
         }
         Ok(())
     }
@@ -181,7 +182,7 @@ fn first<T>(mut found: impl Iterator<Item = T>, kind: &str, text: &str) -> Resul
 
 /// Prints JSON for programs.
 fn json(value: &(impl Serialize + ?Sized)) -> Result<()> {
-    println!("{}", serde_json::to_string(value)?);
+    say!("{}", serde_json::to_string(value)?);
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use undine_client::{GetMetricsQuery, StreamEventsQuery};
 
 use super::{Context, every};
 use crate::args::{MetricKind, Metrics, Operation, ResolutionName};
+use crate::show::say;
 use crate::wait::wait;
 
 const OPERATIONS: [(&str, &str); 5] = [
@@ -56,7 +57,7 @@ pub async fn events(context: &Context, after: Option<u64>) -> Result<()> {
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = rest.drain(..=end).collect();
             if let Some(data) = String::from_utf8_lossy(&line).strip_prefix("data:") {
-                println!("{}", data.trim());
+                say!("{}", data.trim());
             }
         }
     }
@@ -87,7 +88,7 @@ pub async fn metrics(context: &Context, wanted: &Metrics) -> Result<()> {
     for series in &answer.series {
         let last = series.points.last();
         let value = last.map_or_else(|| "-".to_owned(), |point| point.value.to_string());
-        println!("{:28} {value}", series.name);
+        say!("{:28} {value}", series.name);
     }
     Ok(())
 }
@@ -99,7 +100,7 @@ pub async fn support_bundle(context: &Context, out: &Path) -> Result<()> {
     if context.json {
         return context.tell(&serde_json::json!({ "file": out }));
     }
-    println!(
+    say!(
         "{} holds no secrets; read it before you send it",
         out.display()
     );

@@ -11,6 +11,7 @@ use undine_client::{Body, ListReleasesQuery, SiteLogsQuery, UploadReleaseQuery, 
 use super::{ANY, Context, confirm, every, file};
 use crate::args::{Database, LogName, Site, Waiting};
 use crate::pack::pack;
+use crate::show::say;
 
 const COLUMNS: [(&str, &str); 5] = [
     ("DOMAIN", "domain"),
@@ -180,7 +181,7 @@ async fn logs(context: &Context, site: &str, log: LogName, lines: u32) -> Result
         return context.tell(&answer);
     }
     for line in &answer.lines {
-        println!("{line}");
+        say!("{line}");
     }
     Ok(())
 }

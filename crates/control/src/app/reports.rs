@@ -12,11 +12,12 @@ use undine_store::{
 };
 use uuid::Uuid;
 
-use crate::background::returned;
+use crate::app::servers::{Wish, begin};
+use crate::background::{reconcile, returned};
 use crate::clock::now_ms;
 use crate::control::Control;
 use crate::copies::is_live;
-use crate::operations::event_of;
+use crate::operations::{event_of, wake};
 use crate::refusal::Result;
 use crate::routes::server_changed;
 use crate::slots;
@@ -235,8 +236,8 @@ async fn replicas(control: &Control, id: NodeId, report: &NodeReport, now: i64) 
     Ok(())
 }
 
-/// Servers that the records call running and the node does not: their routes close and the
-/// reconciler starts them again.
+/// Servers that the records call running and the node does not: they are started again, at once or,
+/// where that failed lately, by the reconciler after a pause.
 async fn servers(control: &Control, id: NodeId, report: &NodeReport, now: i64) -> Result<()> {
     let filter = ServerFilter {
         node: Some(id),
@@ -273,17 +274,17 @@ async fn ended(control: &Control, server: &Server, why: Option<String>, now: i64
     record.state = state;
     record.error = Some(why.unwrap_or_else(|| "its VM ended unasked".to_owned()));
     let record = tx.servers().update(&record, now).await?;
-    server_changed(&tx, server.id).await?;
     let data = json!({"name": record.name, "error": record.error});
-    tx.events()
-        .announce(vec![event_of(
-            "server.failed",
-            record.id.uuid(),
-            None,
-            data,
-        )])
-        .await?;
+    let event = event_of("server.failed", record.id.uuid(), None, data);
+    tx.events().announce(vec![event]).await?;
+    if reconcile::is_started_at_once(control, &record).await? {
+        // In the same breath, so that visitors wait at the edges and none is turned away.
+        let why = record.error.clone().unwrap_or_default();
+        begin(control, &tx, record, Wish::Start, why).await?;
+    }
+    server_changed(&tx, server.id).await?;
     tx.commit().await?;
+    wake(control);
     Ok(())
 }
 

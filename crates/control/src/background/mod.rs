@@ -7,7 +7,7 @@ pub mod heartbeat;
 mod liveness;
 pub mod prometheus;
 mod push;
-mod reconcile;
+pub mod reconcile;
 mod replicas;
 pub(crate) mod restored;
 pub mod returned;

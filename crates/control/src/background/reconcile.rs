@@ -39,9 +39,39 @@ pub(super) async fn turn(control: &Control) -> Result<()> {
     Ok(())
 }
 
-async fn due(control: &Control, server: &Server) -> Result<bool> {
-    let Some(node) = server.node else {
+/// A server that ran ended unasked: is it started again in the same breath? Not if starts of it
+/// failed lately.
+pub(crate) async fn is_started_at_once(control: &Control, server: &Server) -> Result<bool> {
+    if server.wanted != Wanted::Running || super::restored::is_waiting(control).await? {
         return Ok(false);
+    }
+    let past = past(control, server).await?;
+    Ok(past.is_some_and(|past| past.failures == 0))
+}
+
+async fn due(control: &Control, server: &Server) -> Result<bool> {
+    let Some(past) = past(control, server).await? else {
+        return Ok(false);
+    };
+    let pause = FIRST_PAUSE_MS
+        .saturating_mul(1 << past.failures.min(10))
+        .min(LAST_PAUSE_MS);
+    let last = past.last.unwrap_or(server.updated_at);
+    Ok(now_ms() - last.max(server.updated_at) > pause)
+}
+
+/// What became of a server's operations.
+struct Past {
+    /// So many failed lately, the last ones in a row.
+    failures: usize,
+    /// When something became of one last.
+    last: Option<i64>,
+}
+
+/// None when it cannot be started now: its node is not there, or something goes on.
+async fn past(control: &Control, server: &Server) -> Result<Option<Past>> {
+    let Some(node) = server.node else {
+        return Ok(None);
     };
     let ready = control
         .store
@@ -50,7 +80,7 @@ async fn due(control: &Control, server: &Server) -> Result<bool> {
         .await?
         .is_some_and(|node| matches!(node.state, NodeState::Ready | NodeState::Cordoned));
     if !ready {
-        return Ok(false);
+        return Ok(None);
     }
     let now = now_ms();
     let past = control
@@ -63,21 +93,15 @@ async fn due(control: &Control, server: &Server) -> Result<bool> {
         .iter()
         .any(|it| matches!(it.state, OperationState::Pending | OperationState::Running))
     {
-        return Ok(false);
+        return Ok(None);
     }
     let failures = past
         .items
         .iter()
         .take_while(|it| it.state == OperationState::Failed && now - it.updated_at < REMEMBER_MS)
         .count();
-    let pause = FIRST_PAUSE_MS
-        .saturating_mul(1 << failures.min(10))
-        .min(LAST_PAUSE_MS);
-    let last = past
-        .items
-        .first()
-        .map_or(server.updated_at, |it| it.updated_at);
-    Ok(now - last.max(server.updated_at) > pause)
+    let last = past.items.first().map(|it| it.updated_at);
+    Ok(Some(Past { failures, last }))
 }
 
 async fn start(control: &Control, server: &Server) -> Result<()> {

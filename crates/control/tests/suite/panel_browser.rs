@@ -2,6 +2,7 @@
 //! the provider's page while its cluster changes; pictures at desk and phone width below
 //! `target/panel`.
 
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -27,7 +28,8 @@ struct Chromium {
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        // The driver ends its browser when it is told to end.
+        // The driver ends its browser when its session ends, not when it is ended itself.
+        let _ = self.end_session();
         let _ = Command::new("kill")
             .arg(self.driver.id().to_string())
             .status();
@@ -36,6 +38,20 @@ impl Drop for Chromium {
 }
 
 impl Chromium {
+    /// Without the runtime, which may be ending as well.
+    fn end_session(&self) -> std::io::Result<()> {
+        let (host, path) = self
+            .session
+            .trim_start_matches("http://")
+            .split_once('/')
+            .ok_or(std::io::ErrorKind::InvalidInput)?;
+        let mut driver = std::net::TcpStream::connect(host)?;
+        driver.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let ask = format!("DELETE /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        driver.write_all(ask.as_bytes())?;
+        driver.read_to_end(&mut Vec::new()).map(drop)
+    }
+
     async fn start(world: &World, scripts: bool) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
