@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use undine_failover::holder::Opening;
 use undine_failover::membership::{self, Change as Changed, Record, Refusal};
-use undine_failover::resync::{self, Fill, Spot};
+use undine_failover::resync::{self, Fill, Method, Spot};
 use undine_failover::slots::Committed;
 use undine_model::{Bytes, NodeId, ReplicaId};
 
@@ -94,6 +94,7 @@ impl World {
         let found = record.replica(replica).ok()?;
         let slots = status.slots.as_ref()?;
         if slots.is_live(replica) {
+            self.instances[instance].work[server].new.remove(&replica);
             let next = membership::join(record, slots.epoch, replica);
             return Some(self.commit_if(instance, server, read, next));
         }
@@ -107,25 +108,33 @@ impl World {
         let filling = filling.filter(|it| it.1 == record.epoch);
         if dead.contains(&found.node) || filling.is_some_and(|it| it.2) {
             // The copy was begun and is not there any more: it failed.
-            self.instances[instance].work[server]
-                .filling
-                .remove(&replica);
+            let work = &mut self.instances[instance].work[server];
+            work.filling.remove(&replica);
+            work.new.remove(&replica);
             let next = membership::degrade(record, record.epoch, replica);
             return Some(self.commit_if(instance, server, read, next));
         }
+        let is_new = self.instances[instance].work[server].new.contains(&replica);
+        let method = match resync::method(record, found, status.kept.contains(&replica)) {
+            Method::Bitmap if !is_new => Method::Bitmap,
+            _ => Method::Full,
+        };
         let Some((target, epoch, _)) = filling else {
             let opening = Opening {
                 replica,
                 epoch: record.epoch,
-                create: true,
+                // What changed is never copied onto an empty file.
+                create: method == Method::Full,
                 resync: true,
                 accept_stale: false,
             };
+            if opening.create {
+                self.instances[instance].work[server].new.insert(replica);
+            }
             let node = ids::number(found.node);
             self.open_at(instance, server, node, read.generation, opening);
             return Some(true);
         };
-        let method = resync::method(record, found, status.kept.contains(&replica));
         let join = Join {
             epoch,
             replica,

@@ -372,6 +372,8 @@ impl World {
             .is_some_and(|it| it.record.syncing_ids().contains(&replica));
         if filling && let Opened::Open(epoch) = said {
             work.filling.insert(replica, (target, epoch, false));
+        } else if filling && said == Opened::Lost {
+            work.new.insert(replica);
         } else {
             work.opened.insert(replica, (said, target));
         }

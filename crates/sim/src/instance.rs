@@ -1,7 +1,7 @@
 //! An instance of control: it hears renewals, judges nodes, declares them dead, and works on
 //! servers, one operation each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use undine_failover::liveness::{Judgement, Watch};
 use undine_failover::machine::Opened;
@@ -37,6 +37,8 @@ pub struct Work {
     pub opened: BTreeMap<ReplicaId, (Opened, Target)>,
     /// A replica opened to be filled: its daemon, under which epoch, and whether the copy was begun.
     pub filling: BTreeMap<ReplicaId, (Target, u64, bool)>,
+    /// Replicas whose file is gone, or was made for this: they are filled in full.
+    pub new: BTreeSet<ReplicaId>,
 }
 
 /// An instance.

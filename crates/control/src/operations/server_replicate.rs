@@ -14,7 +14,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde_json::json;
 use undine_api::node::{
-    JoinMethod, JoinSpec, JoinState, JoinStatus, ReplicaSpec, ReplicaTarget, SlotState,
+    JoinMethod, JoinSpec, JoinState, JoinStatus, ReplicaSpec, ReplicaState as Held, ReplicaTarget,
+    SlotState,
 };
 use undine_link::CallError;
 use undine_model::lifecycle::ServerState;
@@ -44,6 +45,8 @@ pub const REPLICATE: Kind = Kind {
     patience_ms: super::PATIENCE_MS,
 };
 
+/// A node says so when a copy's file is gone.
+const LOST: &str = "replica-lost";
 const ASK: Duration = Duration::from_millis(250);
 
 /// Server and copy, as long as nothing has changed under the operation.
@@ -96,7 +99,15 @@ async fn join(work: &mut Work) -> Outcome<()> {
                 slots::degrade(&work.control, owner, server.id).await?;
                 continue;
             }
-            _ => spec = Some(join_spec(work, prepare(work, &server, &copy).await?).await?),
+            _ => match prepare(work, &server, &copy).await? {
+                Some(target) => spec = Some(join_spec(work, target).await?),
+                None => {
+                    work.keep("method", JoinMethod::Full);
+                    work.progress("everything is copied: its file is gone")
+                        .await?;
+                    continue;
+                }
+            },
         }
         let Some(wish) = &spec else { continue };
         match owner.join(server.id, wish).await {
@@ -115,22 +126,37 @@ async fn join(work: &mut Work) -> Outcome<()> {
     }
 }
 
-/// Opens the copy as the target of a resync.
-async fn prepare(work: &Work, server: &Server, copy: &Replica) -> Outcome<ReplicaTarget> {
+/// Opens the copy as the target of a resync; none when there is nothing that what changed could be
+/// copied onto. Only a full copy may begin with an empty file.
+async fn prepare(work: &Work, server: &Server, copy: &Replica) -> Outcome<Option<ReplicaTarget>> {
     let (node, client) = replica_client(&work.control, copy).await?;
     let policy = Policy::of(&work.control.store).await?;
+    let is_full = method(work)? == JoinMethod::Full;
     let spec = ReplicaSpec {
         resync: true,
-        create: true,
+        create: is_full,
         ..spec_of(server, copy, policy.tls)
     };
-    let status = client.replica(server.id, &spec).await?;
-    target(server, copy, status).ok_or_else(|| {
+    let status = match client.replica(server.id, &spec).await {
+        Err(CallError::Refused(problem)) if !is_full && problem.kind == LOST => return Ok(None),
+        Ok(status) if !is_full && status.state == Held::Lost => return Ok(None),
+        other => other?,
+    };
+    let target = target(server, copy, status).ok_or_else(|| {
         Trouble::wait(
             format!("the disk's daemon on {} is not up", node.name),
             "It is tried again by itself.",
         )
-    })
+    })?;
+    Ok(Some(target))
+}
+
+/// How the copy is filled: as was planned, or fully, when that was found to be needed.
+fn method(work: &Work) -> Outcome<JoinMethod> {
+    match work.found::<JoinMethod>("method") {
+        Ok(method) => Ok(method),
+        Err(_) => work.param("method"),
+    }
 }
 
 fn spec_of(server: &Server, copy: &Replica, tls: bool) -> ReplicaSpec {
@@ -159,14 +185,10 @@ fn resumed(server: &Server, copy: &Replica) -> ReplicaTarget {
 
 async fn join_spec(work: &Work, target: ReplicaTarget) -> Outcome<JoinSpec> {
     let policy = Policy::of(&work.control.store).await?;
-    let method = match work.found::<JoinMethod>("method") {
-        Ok(method) => method,
-        Err(_) => work.param("method")?,
-    };
     Ok(JoinSpec {
         epoch: work.param("epoch")?,
         target,
-        method,
+        method: method(work)?,
         limit_bytes_s: policy.limit_bytes_s,
     })
 }
