@@ -327,6 +327,7 @@ impl World {
             }
         }
         if is_whole {
+            self.cover_only_slots(node, server);
             for target in targets {
                 if let Some(daemon) = self
                     .daemon(server, target)
@@ -335,6 +336,14 @@ impl World {
                     daemon.frozen = 0;
                 }
             }
+        }
+    }
+
+    /// What every slot has flushed is about to be forgotten: whoever left before, and whose place
+    /// another one has taken, may lack it.
+    fn cover_only_slots(&mut self, node: usize, server: usize) {
+        if let Some(vm) = &mut self.nodes[node].vms[server] {
+            vm.left.clear();
         }
     }
 

@@ -86,10 +86,10 @@ async fn rotated(daemon: &StorageDaemon, vm: &Vm, shared: &Shared) -> Result<(),
     if !shared.look(|record| record.is_complete() && record.exports() == exports) {
         return Err("a replica failed meanwhile".to_owned());
     }
-    daemon.rotate_end().await.map_err(|error| chain(&error))?;
+    // Written down first: dying in between, the bitmap holds more than is promised, never less.
     shared.change(|record| {
         let live = record.slots.iter().filter_map(|slot| slot.target.as_ref());
         record.covered = live.map(|target| target.replica).collect();
     });
-    Ok(())
+    daemon.rotate_end().await.map_err(|error| chain(&error))
 }
