@@ -223,9 +223,8 @@ impl Cgroup {
             Mounts::V1 { controllers, .. } => {
                 // A whole core weighs 1024, the kernel's default.
                 let shares = (u64::from(reserved.0) * 1024 / 1000).max(2);
-                let cpu = controllers.iter().filter(|(name, _)| *name == "cpu");
-                let write = |root: &PathBuf| self.write(root, "cpu.shares", &shares.to_string());
-                cpu.map(|(_, root)| write(root)).collect()
+                let mut cpu = controllers.iter().filter(|(name, _)| *name == "cpu");
+                cpu.try_for_each(|(_, root)| self.write(root, "cpu.shares", &shares.to_string()))
             }
         }
     }
