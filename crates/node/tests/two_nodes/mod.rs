@@ -446,13 +446,23 @@ impl Pair {
 
     /// Sees acknowledged writes come in.
     pub async fn is_writing(&mut self) {
-        let acked = |text: String| text.parse::<u64>().unwrap();
-        let before = acked(self.agent.ask("acked").await);
+        let before = self.acked().await;
         let until = Instant::now() + Duration::from_secs(20);
-        while acked(self.agent.ask("acked").await) < before + 2 {
+        while self.acked().await < before + 2 {
             assert!(Instant::now() < until, "no write was acknowledged");
             sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// So many writes were acknowledged. A guest that stands still does not answer: why it does
+    /// is told.
+    async fn acked(&mut self) -> u64 {
+        let answer = tokio::time::timeout(Duration::from_secs(30), self.agent.ask("acked")).await;
+        let Ok(answer) = answer else {
+            let (state, slots) = (self.vm.state().await, self.slots.borrow().clone());
+            panic!("the guest does not answer: {state:?}, {slots:?}");
+        };
+        answer.parse().unwrap()
     }
 
     /// Some megabytes at once, so that there is something to copy.
