@@ -273,7 +273,7 @@ impl Pair {
                 .into_iter()
                 .map(|target| Slot {
                     target: Some(target),
-                    failed: None,
+                    ..Slot::default()
                 })
                 .collect(),
             ..DiskRecord::default()

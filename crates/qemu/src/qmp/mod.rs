@@ -23,7 +23,7 @@ mod error;
 mod wire;
 
 pub use error::QmpError;
-pub use wire::{Event, Version};
+pub use wire::{Event, Timestamp, Version};
 use wire::{Greeting, Line};
 
 /// How long a command may take when the caller names no deadline of its own.

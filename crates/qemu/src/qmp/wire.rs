@@ -12,6 +12,24 @@ pub struct Event {
     /// Its details; null when it has none.
     #[serde(default)]
     pub data: Value,
+    /// When it happened, by the machine's clock. QEMU holds back events that come often: one may
+    /// be told up to a second later.
+    #[serde(default)]
+    pub timestamp: Timestamp,
+}
+
+/// A time of the machine's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Timestamp {
+    seconds: i64,
+    microseconds: i64,
+}
+
+impl Timestamp {
+    /// Microseconds since 1970.
+    pub const fn unix_us(self) -> i64 {
+        self.seconds * 1_000_000 + self.microseconds
+    }
 }
 
 /// The version that a monitor greets with.
@@ -67,6 +85,8 @@ struct Raw {
     event: Option<String>,
     #[serde(default)]
     data: Value,
+    #[serde(default)]
+    timestamp: Timestamp,
     #[serde(rename = "return")]
     value: Option<Value>,
     error: Option<RawError>,
@@ -84,11 +104,16 @@ pub(super) fn parse(line: &str) -> Result<Line, serde_json::Error> {
         id,
         event,
         data,
+        timestamp,
         value,
         error,
     } = raw;
     Ok(match (event, error) {
-        (Some(name), _) => Line::Event(Event { name, data }),
+        (Some(name), _) => Line::Event(Event {
+            name,
+            data,
+            timestamp,
+        }),
         (None, Some(RawError { class, desc })) => Line::Error { id, class, desc },
         (None, None) => Line::Return {
             id,

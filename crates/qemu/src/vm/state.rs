@@ -123,11 +123,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::qmp::Timestamp;
 
     fn event(name: &str, data: serde_json::Value) -> Option<VmEvent> {
         VmEvent::read(&Event {
             name: name.into(),
             data,
+            timestamp: Timestamp::default(),
         })
     }
 

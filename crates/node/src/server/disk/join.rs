@@ -15,7 +15,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, timeout};
 use undine_api::node::{JoinMethod, JoinSpec};
@@ -136,7 +136,7 @@ impl Join {
         self.holding.store(true, Ordering::SeqCst);
         self.shared
             .change(|record| record.holding = state.is_running());
-        let begin = Instant::now();
+        let (begin, since_us) = (Instant::now(), unix_us());
         let swapped = self.swap(copy).await;
         if swapped.is_ok() {
             let joining = Joining {
@@ -144,7 +144,8 @@ impl Join {
                 target: self.spec.target.clone(),
             };
             // Known before it goes on, written down after: the disk itself tells it meanwhile.
-            self.shared.change_quickly(|record| record.joined(joining));
+            self.shared
+                .change_quickly(|record| record.joined(joining, since_us));
         } else if let Err(error) = self.vm.back_out(self.slot).await {
             tracing::error!(server = %self.server, error = chain(&error), "a slot is not as it was");
         }
@@ -198,6 +199,11 @@ pub async fn clean(
     if let Err(error) = vm.forget_unslotted(slot).await {
         tracing::warn!(%server, error = chain(&error), "a replica stays connected");
     }
+}
+
+fn unix_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |it| i64::try_from(it.as_micros()).unwrap_or(i64::MAX))
 }
 
 fn relay_dir(ground: &Ground, server: ServerId) -> RunDir {

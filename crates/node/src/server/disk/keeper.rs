@@ -213,12 +213,7 @@ impl Disk {
     /// When the server stands still and nobody knows for which replica: a flush makes the broken
     /// one known by its event. Nothing goes on by it.
     async fn diagnose(&mut self) {
-        let stands = self
-            .vm
-            .state()
-            .await
-            .is_ok_and(|state| state == RunState::IoError);
-        if stands && !self.shared.look(DiskRecord::has_failed) {
+        if self.stands_still().await && !self.shared.look(DiskRecord::has_failed) {
             let vm = self.vm.clone();
             // Not waited for: a frozen replica holds it up until its probe has it released.
             tokio::spawn(async move { vm.settle().await });
@@ -228,9 +223,23 @@ impl Disk {
     async fn event(&mut self, event: &qmp::Event) {
         if let Some(VmEvent::ReplicaFailed { node, reason }) = VmEvent::read(event)
             && let Some(slot) = slot_of(&node)
+            && !self.is_bygone(slot, event).await
         {
             self.failed(slot, &reason).await;
         }
+    }
+
+    /// A failure of the replica that was in this slot before: QEMU tells the last of many up to a
+    /// second later, when another one may have taken its place under the same name. By clocks alone
+    /// nothing is passed over: while the server stands still, something failed now.
+    async fn is_bygone(&self, slot: usize, event: &qmp::Event) -> bool {
+        let at = event.timestamp.unix_us();
+        self.shared.look(|record| record.is_bygone(slot, at)) && !self.stands_still().await
+    }
+
+    async fn stands_still(&self) -> bool {
+        let state = self.vm.state().await;
+        state.is_ok_and(|state| state == RunState::IoError)
     }
 
     async fn word(&mut self, word: Word) {

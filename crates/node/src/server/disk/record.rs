@@ -52,6 +52,9 @@ pub struct Slot {
     pub target: Option<ReplicaTarget>,
     /// Why it failed.
     pub failed: Option<String>,
+    /// When it began to take its place, microseconds since 1970; 0 since the server's start.
+    #[serde(default)]
+    pub since_us: i64,
 }
 
 /// A replica on its way into a slot.
@@ -68,7 +71,7 @@ impl DiskRecord {
     pub fn fresh(spec: &StartSpec) -> Self {
         let taken = spec.replicas.iter().map(|target| Slot {
             target: Some(target.clone()),
-            failed: None,
+            ..Slot::default()
         });
         let count = (spec.slots as usize).max(spec.replicas.len());
         let empty = std::iter::repeat_with(Slot::default);
@@ -216,12 +219,22 @@ impl DiskRecord {
         self.joining = Some(joining);
     }
 
-    /// A replica took its slot.
-    pub fn joined(&mut self, joining: Joining) {
+    /// Is what happened then a matter of a replica that was in this slot before?
+    pub fn is_bygone(&self, index: usize, at_us: i64) -> bool {
+        self.slots
+            .get(index)
+            .is_some_and(|slot| at_us < slot.since_us)
+    }
+
+    /// A replica took its slot; it began to at this time.
+    pub fn joined(&mut self, joining: Joining, since_us: i64) {
         let replica = joining.target.replica;
         if let Some(slot) = self.slots.get_mut(joining.slot) {
-            slot.target = Some(joining.target);
-            slot.failed = None;
+            *slot = Slot {
+                target: Some(joining.target),
+                failed: None,
+                since_us,
+            };
         }
         if !self.covered.contains(&replica) {
             self.covered.push(replica);
@@ -410,7 +423,9 @@ mod tests {
         record.begin(joining.clone());
         assert_eq!(record.spent, ["s-e3-b"]);
         assert_eq!(record.statuses()[1].state, SlotState::Joining);
-        record.joined(joining);
+        record.joined(joining, 1_000);
+        assert!(record.is_bygone(1, 999) && !record.is_bygone(1, 1_000));
+        assert!(!record.is_bygone(0, 1) && !record.is_bygone(9, 1));
         assert!(record.is_complete() && record.covered.contains(&id(3)));
         assert_eq!(record.statuses()[1].replica, Some(id(3)));
     }
