@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
+use anyhow::Context as _;
 use serde_json::Value;
 
-use crate::summary::{Summary, target};
+use crate::summary::{Node, Summary, target};
 
 /// The command line, as somebody in particular.
 pub struct Undine {
@@ -65,5 +66,18 @@ impl Undine {
             .as_array()
             .cloned()
             .unwrap_or_default())
+    }
+
+    /// The hardware node, on this machine, that a server runs on.
+    pub fn place_of<'s>(&self, summary: &'s Summary, server: &str) -> anyhow::Result<&'s Node> {
+        let servers = self.list(&["server", "list"])?;
+        let server = servers.iter().find(|it| it["name"] == server);
+        let server = server.context("the server is there")?;
+        let nodes = self.list(&["node", "list"])?;
+        let owner = nodes.iter().find(|it| it["id"] == server["node"]);
+        let owner = owner.context("the server has a node")?;
+        let mut places = summary.nodes.iter();
+        let place = places.find(|it| owner["name"] == it.name.as_str());
+        place.context("its node is on this machine")
     }
 }

@@ -47,12 +47,17 @@ impl Visitor {
 
     /// A page of a site, with cookies.
     pub async fn get_with(&self, host: &str, path: &str, cookies: &str) -> Result<Page> {
+        self.get_by(host, path, "cookie", cookies).await
+    }
+
+    /// A page of a site, with one more header unless its value is empty.
+    pub async fn get_by(&self, host: &str, path: &str, name: &str, value: &str) -> Result<Page> {
         let mut request = self
             .client
             .get(format!("http://{}{path}", self.edge))
             .header("host", host);
-        if !cookies.is_empty() {
-            request = request.header("cookie", cookies);
+        if !value.is_empty() {
+            request = request.header(name, value);
         }
         let answer = request.send().await?;
         let cookies = answer

@@ -39,9 +39,13 @@ async fn pages_are_kept_for_those_who_send_no_cookie_where_the_site_wants_it() -
         "{kept}"
     );
     assert!(again.body.contains(&blog.expect));
-    for (cookies, path) in [("who=me", "/"), ("", "/?s=word")] {
-        let own = visitor.get_with(&blog.host, path, cookies).await?;
-        assert_eq!(mark(&own).as_deref(), Some("BYPASS"), "{path} {cookies}");
+    for (path, name, value) in [
+        ("/", "cookie", "who=me"),
+        ("/", "authorization", "Basic bWU6c2VjcmV0"),
+        ("/?s=word", "cookie", ""),
+    ] {
+        let own = visitor.get_by(&blog.host, path, name, value).await?;
+        assert_eq!(mark(&own).as_deref(), Some("BYPASS"), "{path} {name}");
     }
     // A program that nobody said this of makes each page anew.
     let own = visitor.get(&shop.host, "/").await?;

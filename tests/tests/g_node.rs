@@ -48,14 +48,7 @@ async fn a_dead_node_s_servers_answer_on_others_with_everything_in_place() -> Re
     let first = visitor.get(&shop.host, "/").await?;
     ensure!(first.status == 200, "status {}", first.status);
     let before = server(&undine, "web-2")?;
-    let nodes = undine.list(&["node", "list"])?;
-    let owner = nodes.iter().find(|it| it["id"] == before["node"]);
-    let owner = owner.context("web-2 has a node")?;
-    let place = summary
-        .nodes
-        .iter()
-        .find(|it| owner["name"] == it.name.as_str());
-    let place = place.context("that node is on this machine")?;
+    let place = undine.place_of(&summary, "web-2")?;
 
     let watch = Watch::begin(&summary, "landing")?;
     let asked = Instant::now();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
 use undine_e2e::{CutFromControl, Node, Summary, Undine, Watch, eventually};
 
@@ -32,6 +32,10 @@ async fn nothing_happens(summary: &Summary, cut_off: &[&Node]) -> Result<()> {
         .collect();
     let cuts = cuts?;
     tokio::time::sleep(CUT).await;
+    // It is a cut indeed: what control has to ask the node for, it cannot tell.
+    let (asked, shop) = (summary.clone(), summary.site("shop")?.host.clone());
+    let logs = move || Undine::provider(&asked).run(&["site", "logs", &shop]);
+    assert!(tokio::task::spawn_blocking(logs).await?.is_err());
     drop(cuts);
     for watch in watches {
         let met = watch?.end().await?;
@@ -62,15 +66,6 @@ async fn control_that_hears_no_node_at_all_moves_no_server() -> Result<()> {
 async fn a_node_that_only_control_cannot_hear_keeps_its_servers() -> Result<()> {
     let summary = Summary::read()?;
     let undine = Undine::provider(&summary);
-    let servers = undine.list(&["server", "list"])?;
-    let shop = servers.iter().find(|it| it["name"] == "web-2");
-    let shop = shop.context("web-2 is there")?;
-    let nodes = undine.list(&["node", "list"])?;
-    let owner = nodes.iter().find(|it| it["id"] == shop["node"]);
-    let owner = owner.context("web-2 has a node")?;
-    let place = summary
-        .nodes
-        .iter()
-        .find(|it| owner["name"] == it.name.as_str());
-    nothing_happens(&summary, &[place.context("it is on this machine")?]).await
+    let place = undine.place_of(&summary, "web-2")?;
+    nothing_happens(&summary, &[place]).await
 }

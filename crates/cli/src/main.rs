@@ -31,7 +31,9 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<()> {
     if let Command::Completion { shell } = arguments.command {
         let mut command = Arguments::command();
-        clap_complete::generate(shell, &mut command, "undine", &mut std::io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut command, "undine", &mut script);
+        show::say!("{}", String::from_utf8_lossy(&script).trim_end());
         return Ok(());
     }
     let client = Client::new(&arguments.api, token(&arguments)?)?;

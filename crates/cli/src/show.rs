@@ -1,7 +1,7 @@
 //! Answers as tables for people.
 
 use std::fmt::Arguments;
-use std::io::{ErrorKind, Write as _, stdout};
+use std::io::{ErrorKind, Write, stdout};
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
@@ -17,14 +17,20 @@ pub(crate) use say;
 
 /// What [`say`] does.
 pub fn line(told: Arguments<'_>) {
-    match writeln!(stdout().lock(), "{told}") {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-        Err(error) => {
-            eprintln!("error: nothing can be printed: {error}");
-            std::process::exit(1);
-        }
-        Ok(()) => {}
+    if let Err(code) = write(&mut stdout().lock(), told) {
+        std::process::exit(code);
     }
+}
+
+/// Writes a line; the code to end with when that cannot be.
+fn write(out: &mut impl Write, told: Arguments<'_>) -> Result<(), i32> {
+    writeln!(out, "{told}").map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => 0,
+        _ => {
+            eprintln!("error: nothing can be printed: {error}");
+            1
+        }
+    })
 }
 
 /// Prints items as a table.

@@ -60,7 +60,12 @@ pub fn services(
         if service.only_with_databases && !databases {
             continue;
         }
-        match bring_up(service, reload) {
+        let came_up = bring_up(service, reload).map_err(|failure| {
+            // The service's own check says what is wrong; systemd only that something is.
+            let check = renderer.service_check(service, "").unwrap_or_default();
+            run_check(&check).err().unwrap_or(failure)
+        });
+        match came_up {
             Err(failure) if service.only_with_databases => outcomes.no_databases = Some(failure),
             other => other?,
         }

@@ -98,8 +98,8 @@ pub struct SiteSettings {
     pub redirects: BTreeMap<String, String>,
     /// The largest request body, in bytes; none is the profile's default.
     pub max_upload: Option<Bytes>,
-    /// Pages that programs made are kept for some seconds and shown to everybody who sends no
-    /// cookie; the last one is shown while the program makes a new one, or cannot.
+    /// Pages that programs made are kept for some seconds and shown to everybody who sends
+    /// neither cookie nor password; the last one is shown while the program makes a new one, or cannot.
     pub page_cache: bool,
 }
 

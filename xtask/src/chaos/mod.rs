@@ -73,7 +73,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         edges: cluster.edges.len(),
         has_postgres: supervise::pid("postgres").is_some(),
         small_disk: disk::small(&cluster)?,
-        are_writes_logged: power::is_logged(&cluster),
+        are_writes_logged: power::is_logged(),
     };
     let chaos = Chaos {
         cluster: &cluster,

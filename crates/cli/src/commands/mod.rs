@@ -15,8 +15,7 @@ use undine_client::Client;
 use undine_model::{AccountId, NodeId, OperationId, ServerId, SiteId};
 
 use crate::args::{Command, Sure, Waiting};
-use crate::show::say;
-use crate::show::{self, Column};
+use crate::show::{self, Column, say};
 use crate::wait::wait;
 
 /// Whom to ask and how to answer.

@@ -59,8 +59,10 @@ pub async fn install(
     let mut changes = Vec::new();
     let mut site = tx.sites().lock(site.id).await?;
     expected.check("site", site.version)?;
-    if app.page_cache && !settings_of(&site).page_cache {
-        site.settings["page_cache"] = true.into();
+    let mut settings = settings_of(&site);
+    if app.page_cache && !settings.page_cache {
+        settings.page_cache = true;
+        site.settings = json!(settings);
         site = tx.sites().update(&site, now_ms()).await?;
         changes.push(ManifestChange::Site(site.id));
     }

@@ -263,6 +263,7 @@ async fn servers(control: &Control, id: NodeId, report: &NodeReport, now: i64) -
 }
 
 async fn ended(control: &Control, server: &Server, why: Option<String>, now: i64) -> Result<()> {
+    let at_once = reconcile::is_started_at_once(control, server).await?;
     let tx = control.store.begin().await?;
     let mut record = tx.servers().lock(server.id).await?;
     if record.version != server.version {
@@ -277,12 +278,13 @@ async fn ended(control: &Control, server: &Server, why: Option<String>, now: i64
     let data = json!({"name": record.name, "error": record.error});
     let event = event_of("server.failed", record.id.uuid(), None, data);
     tx.events().announce(vec![event]).await?;
-    if reconcile::is_started_at_once(control, &record).await? {
+    if at_once {
         // In the same breath, so that visitors wait at the edges and none is turned away.
         let why = record.error.clone().unwrap_or_default();
         begin(control, &tx, record, Wish::Start, why).await?;
+    } else {
+        server_changed(&tx, server.id).await?;
     }
-    server_changed(&tx, server.id).await?;
     tx.commit().await?;
     wake(control);
     Ok(())

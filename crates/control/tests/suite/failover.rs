@@ -336,6 +336,32 @@ async fn a_failed_copy_leaves_at_once_and_is_filled_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_whose_file_is_gone_is_filled_in_full_and_never_by_what_changed() {
+    let three = Three::quiet(World::new().await).await;
+    let server = three.world.server("web-1", "static").await;
+    let owner = three.owner(&server).await;
+    let failpoints = &three.world.instances[0].failpoints;
+    // It left a moment ago under this owner: what changed would do, were its file still there.
+    failpoints.set("server.replicate/join/before", Action::Wait);
+    let (other, _) = three.fail_other_copy(&server).await;
+    three
+        .until(&server, |it| it.copies("syncing").len() == 1)
+        .await;
+    three.nodes[other].state().replicas.remove(&id(&server));
+    failpoints.clear();
+    three
+        .until(&server, |it| it.copies("in_sync").len() == 2)
+        .await;
+    let calls = three.nodes[owner].state().calls.clone();
+    let joins = calls.iter().filter(|call| call.contains("/joins/"));
+    let joins: Vec<&String> = joins.collect();
+    assert!(
+        !joins.is_empty() && joins.iter().all(|call| call.ends_with(" Full")),
+        "{joins:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_fails_again_before_it_counts_never_counts() {
     let three = Three::quiet(World::new().await).await;
     let server = three.world.server("web-1", "static").await;

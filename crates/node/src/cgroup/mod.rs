@@ -363,6 +363,30 @@ mod tests {
     }
 
     #[test]
+    fn a_weight_is_changed_alone_and_never_makes_a_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = Cgroup::new(Mounts::V2(dir.path().to_owned()), "undine/vm");
+        assert!(group.weigh(MilliCpu(500)).is_err());
+        assert!(!dir.path().join("undine").exists());
+        let limits = Limits {
+            cpu: None,
+            reserved: Some(MilliCpu(4_000)),
+            memory: None,
+            tasks: 64,
+        };
+        group.make(limits).unwrap();
+        let read =
+            |name: &str| std::fs::read_to_string(dir.path().join("undine/vm").join(name)).unwrap();
+        assert_eq!(read("cpu.weight"), "400");
+        std::fs::write(dir.path().join("undine/vm/pids.max"), "7").unwrap();
+        group.weigh(MilliCpu(500)).unwrap();
+        assert_eq!(
+            (read("cpu.weight"), read("pids.max")),
+            ("50".into(), "7".into())
+        );
+    }
+
+    #[test]
     fn limits_are_written_in_both_versions() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().to_owned();

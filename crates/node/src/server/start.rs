@@ -378,8 +378,9 @@ fn boosted(spec: &StartSpec) -> MilliCpu {
     MilliCpu(spec.cpu.0.saturating_mul(boost))
 }
 
-/// It has come up: when those who waited for it have been served, it weighs what it has reserved.
-fn settle(group: Cgroup, reserved: MilliCpu) {
+/// It has come up, or an agent before this one saw that: when those who waited for it have been
+/// served, it weighs what it has reserved.
+pub fn settle(group: Cgroup, reserved: MilliCpu) {
     tokio::spawn(async move {
         tokio::time::sleep(FIRST_VISITS).await;
         // Gone, if it was stopped meanwhile; its next start makes it anew.

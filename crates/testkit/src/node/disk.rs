@@ -147,7 +147,7 @@ pub(super) async fn replica(
     {
         return Err(lower_epoch(seen).into());
     }
-    if spec.create || spec.resync {
+    if spec.create {
         state.replicas.entry(server).or_insert(FakeReplica {
             id: spec.replica,
             epoch: spec.epoch,
@@ -227,7 +227,8 @@ pub(super) async fn join(
     Path((id, replica)): Path<(ServerId, ReplicaId)>,
     Json(spec): Json<JoinSpec>,
 ) -> Answered<JoinStatus> {
-    node.called(&format!("PUT servers/{id}/joins/{replica}"))?;
+    let method = spec.method;
+    node.called(&format!("PUT servers/{id}/joins/{replica} {method:?}"))?;
     let mut state = node.state();
     let held = state.hold_joins;
     let server = owner(&mut state, id, spec.epoch)?;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::bench::cluster::{Cluster, Node};
+use crate::bench::cluster::Node;
 use crate::trial::rng::Rng;
 use crate::up::{layout, supervise};
 
@@ -48,9 +48,9 @@ pub fn prepare() -> Result<Option<PathBuf>> {
     Ok(Some(recorder))
 }
 
-/// Are the writes of this cluster's disks logged?
-pub fn is_logged(cluster: &Cluster) -> bool {
-    !cluster.nodes.is_empty() && folder().join(DAEMON).exists()
+/// Are the writes of the cluster's disks logged?
+pub fn is_logged() -> bool {
+    folder().join(DAEMON).exists()
 }
 
 /// A dead node's images as its disk holds them after a power loss; what was lost, in words.

@@ -9,6 +9,7 @@ use undine_qemu::vm::{RunState, Vm};
 use super::Actor;
 use crate::problems::chain;
 use crate::server::phase::{self, Event};
+use crate::server::start::{settle, vm_cgroup};
 use crate::server::stop;
 use crate::settings::vm_run_folder;
 
@@ -53,6 +54,9 @@ impl Actor {
         let running = vm.state().await.is_ok_and(RunState::is_running);
         tracing::info!(server = %self.server, pid = vm.process().id().pid, running, "VM taken over");
         self.vm.send_replace(Some(vm));
+        if let Ok(Some(spec)) = self.record.spec() {
+            settle(vm_cgroup(&self.ground, self.server), spec.cpu);
+        }
         self.adopt_disk();
         self.apply(if running { Event::Resumed } else { Event::Lost });
     }

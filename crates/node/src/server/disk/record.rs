@@ -329,7 +329,7 @@ mod tests {
     fn pair() -> DiskRecord {
         let slot = |number| Slot {
             target: Some(target(number, "a")),
-            failed: None,
+            ..Slot::default()
         };
         DiskRecord {
             epoch: 3,
