@@ -315,6 +315,8 @@ async fn adds_a_site(scripts: bool) {
         .unwrap()
         .to_owned();
     browser.click("nav form button").await;
+    // The way out leads to the log-in page: it would overtake the link otherwise.
+    browser.until("Log in").await;
     browser.come_in(&link, "baker@example.com").await;
     browser.until("No sites yet").await;
     let since = Instant::now();
