@@ -15,8 +15,6 @@ use undine_store::{Db, InstanceFilter, Node};
 
 use crate::clock::now_ms;
 use crate::control::Control;
-use crate::copies::is_live;
-use crate::heard::Witnesses;
 use crate::refusal::Result;
 use crate::routes::INSTANCE_SILENT_MS;
 
@@ -24,8 +22,6 @@ use crate::routes::INSTANCE_SILENT_MS;
 const INSTANCE: Duration = Duration::from_millis(400);
 /// A witness tries for a second, then answers.
 const WITNESS: Duration = Duration::from_millis(1_300);
-/// So many witnesses are asked.
-const WITNESSES: usize = 5;
 /// A guard listens one port above its node's agent.
 const GUARD_ABOVE: u16 = 1;
 
@@ -89,24 +85,14 @@ pub async fn ask_instances(control: &Control) -> Result<()> {
                 .call::<Heard>(Method::GET, path, None::<&()>, INSTANCE)
                 .await
         });
-    for answer in join_all(asked).await {
-        let now = Instant::now();
-        for (node, age_ms) in answer.map(|heard| heard.ages_ms).unwrap_or_default() {
-            control.heard.told(node, Duration::from_millis(age_ms), now);
-        }
-    }
+    let answers = join_all(asked).await.into_iter().flatten();
+    let ages: Vec<_> = answers.flat_map(|heard| heard.ages_ms).collect();
+    control.heard.others(&ages, Instant::now());
     Ok(())
 }
 
-/// Asks other nodes' guards whether they reach this node.
-pub async fn ask_witnesses(control: &Control, node: &Node, all: &[Node]) -> Witnesses {
-    let now = Instant::now();
-    let mut others: Vec<&Node> = all
-        .iter()
-        .filter(|it| it.id != node.id && is_live(it.state))
-        .collect();
-    // Those that are heard first.
-    others.sort_by_key(|it| control.heard.silence(it.id, now).unwrap_or(Duration::MAX));
+/// Asks other nodes' guards whether they reach this node, and notes what they say.
+pub async fn ask_witnesses(control: &Control, node: &Node, witnesses: Vec<&Node>) {
     let mut path = format!(
         "/guard/v1/reach/{}?address={}",
         node.id,
@@ -116,25 +102,21 @@ pub async fn ask_witnesses(control: &Control, node: &Node, all: &[Node]) -> Witn
         let storage = SocketAddr::new(storage, node.port);
         path.push_str(&format!("&storage={storage}"));
     }
-    let asked = others
-        .into_iter()
-        .take(WITNESSES)
-        .filter_map(|it| control.asking.guard(control, it))
-        .map(|guard| {
-            let path = path.clone();
-            async move {
-                guard
-                    .call::<Reach>(Method::GET, &path, None::<&()>, WITNESS)
-                    .await
+    let path = &path;
+    let asked = witnesses.into_iter().filter_map(|it| {
+        let guard = control.asking.guard(control, it)?;
+        Some(async move {
+            let answer = guard
+                .call::<Reach>(Method::GET, path, None::<&()>, WITNESS)
+                .await;
+            match answer {
+                Ok(Reach { reachable }) => {
+                    let now = Instant::now();
+                    control.heard.witness(node.id, it.id, reachable, now);
+                }
+                Err(error) => tracing::info!(%error, "a witness said nothing"),
             }
-        });
-    let mut found = Witnesses::default();
-    for answer in join_all(asked).await {
-        match answer {
-            Ok(Reach { reachable: true }) => found.reach += 1,
-            Ok(Reach { reachable: false }) => found.miss += 1,
-            Err(error) => tracing::info!(%error, "a witness said nothing"),
-        }
-    }
-    found
+        })
+    });
+    join_all(asked).await;
 }

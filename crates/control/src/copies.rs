@@ -1,14 +1,17 @@
 //! The copies of a server's disk as the store has them: who is in sync, who leaves, who takes over.
 //!
-//! Every change of the copies in sync goes through here, with the server's record locked and
-//! changed in the same transaction: the record's version is what compares and sets.
+//! What may change how is `undine_failover`'s to say. Every change goes through here, with the
+//! server's record locked and changed in the same transaction: its version compares and sets.
 
 use std::collections::BTreeSet;
 
 use serde_json::json;
+use undine_failover::membership::{self, Record, Worth};
 use undine_model::lifecycle::NodeState;
 use undine_model::{NodeId, ReplicaId, ServerId};
-use undine_store::{Db, Node, NodeFilter, Replica, ReplicaFilter, ReplicaState, Server, Tx};
+use undine_store::{
+    Db, Node, NodeFilter, Replica, ReplicaFilter, ReplicaState, Server, Tx, Wanted,
+};
 
 use crate::clock::now_ms;
 use crate::operations::event_of;
@@ -51,9 +54,6 @@ pub async fn live_nodes(db: &impl Db) -> Result<Vec<Node>> {
 pub struct Heir {
     /// The new owner.
     pub node: NodeId,
-    /// The one copy that stays in sync: after an unclean end copies may differ in writes that were
-    /// under way, and only one of them may count.
-    pub keep: ReplicaId,
     /// Why that one, in words.
     pub reason: String,
 }
@@ -70,9 +70,9 @@ pub fn heir(
         .into_iter()
         .filter(|copy| live.contains(&copy.node))
         .collect();
-    let Some(any) = reachable.first() else {
+    if reachable.is_empty() {
         return Ok(None);
-    };
+    }
     let holders: Vec<Candidate> = candidates
         .iter()
         .filter(|it| reachable.iter().any(|copy| copy.node == it.id))
@@ -80,31 +80,98 @@ pub fn heir(
         .map(|it| it.holding(needs.disk))
         .collect();
     let choice = choose(&holders, needs)?;
-    let own = reachable.iter().find(|copy| copy.node == choice.node);
     Ok(Some(Heir {
         node: choice.node,
-        keep: own.map_or(any.id, |copy| copy.id),
         reason: choice.reason,
     }))
 }
 
-/// Within a transaction that has locked the server: only `keep` stays in sync, under this epoch.
-pub async fn keep_only(tx: &Tx, server: &Server, keep: ReplicaId, epoch: u64) -> Result<()> {
+/// A server's record as the rules see it.
+pub fn record(server: &Server, copies: &[Replica]) -> Record {
+    let replica = |copy: &Replica| membership::Replica {
+        id: copy.id,
+        node: copy.node,
+        worth: worth(copy.state),
+        left_epoch: copy.left_epoch,
+    };
+    Record {
+        server: server.id,
+        epoch: server.epoch,
+        version: server.version.unsigned_abs(),
+        owner: server.node,
+        replicas: copies.iter().map(replica).collect(),
+        slots: server.slots as usize,
+        wanted: server.wanted == Wanted::Running,
+    }
+}
+
+const fn worth(state: ReplicaState) -> Worth {
+    match state {
+        ReplicaState::Creating => Worth::Creating,
+        ReplicaState::InSync => Worth::InSync,
+        ReplicaState::Syncing => Worth::Syncing,
+        ReplicaState::Stale => Worth::Stale,
+        ReplicaState::Lost => Worth::Lost,
+    }
+}
+
+const fn state(worth: Worth) -> ReplicaState {
+    match worth {
+        Worth::Creating => ReplicaState::Creating,
+        Worth::InSync => ReplicaState::InSync,
+        Worth::Syncing => ReplicaState::Syncing,
+        Worth::Stale => ReplicaState::Stale,
+        Worth::Lost => ReplicaState::Lost,
+    }
+}
+
+/// Within a transaction that has locked the server: its copies become what the rules say. `why` is
+/// kept with those that leave. Tells which left.
+pub async fn follow(
+    tx: &Tx,
+    copies: &[Replica],
+    next: &Record,
+    why: Option<&str>,
+) -> Result<Vec<ReplicaId>> {
     let now = now_ms();
-    for mut copy in of(tx, server.id).await? {
-        if copy.id == keep {
-            copy.state = ReplicaState::InSync;
-            copy.epoch = epoch;
-            copy.error = None;
-            (copy.left_epoch, copy.left_at) = (None, None);
-        } else if matches!(copy.state, ReplicaState::InSync | ReplicaState::Syncing) {
-            copy.state = ReplicaState::Stale;
-            copy.left_epoch = None;
-            copy.left_at = Some(now);
-        } else {
+    let mut left = Vec::new();
+    for copy in copies {
+        let Some(to) = next.replicas.iter().find(|it| it.id == copy.id) else {
+            continue;
+        };
+        let mut copy = copy.clone();
+        if (worth(copy.state), copy.left_epoch) == (to.worth, to.left_epoch)
+            && (copy.epoch == next.epoch || to.worth != Worth::InSync)
+        {
             continue;
         }
+        let joined = matches!(copy.state, ReplicaState::InSync | ReplicaState::Syncing);
+        (copy.state, copy.left_epoch) = (state(to.worth), to.left_epoch);
+        match to.worth {
+            Worth::InSync => (copy.epoch, copy.error, copy.left_at) = (next.epoch, None, None),
+            Worth::Syncing => copy.epoch = next.epoch,
+            _ if joined => {
+                copy.left_at = copy.left_at.or(Some(now));
+                copy.error = why.map(str::to_owned);
+                left.push(copy.id);
+            }
+            _ => {}
+        }
         tx.replicas().update(&copy, now).await?;
+    }
+    Ok(left)
+}
+
+/// Within a transaction that has locked the server: after an unclean end copies may differ in
+/// writes that were under way; one of them counts from now on, the owner's if it can.
+pub async fn settle(tx: &Tx, server: &Server) -> Result<()> {
+    let copies = of(tx, server.id).await?;
+    let Some(first) = in_sync(&copies, server.node).first().map(|copy| copy.id) else {
+        return Ok(());
+    };
+    match membership::settle(&record(server, &copies), server.epoch, first) {
+        Ok(next) => drop(follow(tx, &copies, &next, None).await?),
+        Err(refusal) => tracing::debug!(server = %server.name, %refusal, "nothing to settle"),
     }
     Ok(())
 }
@@ -117,45 +184,46 @@ pub async fn leave(
     gone: &[ReplicaId],
     why: &str,
 ) -> Result<Vec<ReplicaId>> {
-    let now = now_ms();
     let copies = of(tx, server.id).await?;
-    let leaving = leaving(&copies, gone);
-    for id in &leaving {
-        let Some(copy) = copies.iter().find(|copy| copy.id == *id) else {
-            continue;
-        };
-        let mut copy = copy.clone();
-        copy.state = ReplicaState::Stale;
-        copy.left_epoch = Some(server.epoch);
-        copy.left_at = Some(now);
-        copy.error = Some(why.to_owned());
-        tx.replicas().update(&copy, now).await?;
+    match membership::degrade(&record(server, &copies), server.epoch, gone) {
+        Ok(next) => left(tx, server, &copies, &next, why).await,
+        Err(refusal) => {
+            tracing::info!(server = %server.name, %refusal, why, "no copy leaves");
+            Ok(Vec::new())
+        }
     }
-    if !leaving.is_empty() {
-        tx.servers().update(server, now).await?;
-        let data = json!({"name": server.name, "replicas": leaving, "reason": why});
-        let event = event_of("server.degraded", server.id.uuid(), None, data);
-        tx.events().announce(vec![event]).await?;
-    }
-    Ok(leaving)
 }
 
-/// Those of `gone` that are in sync, unless nothing would be left: the last copy never leaves. One
-/// that is being filled may be in its slot already: it leaves as well, or a commit of its joining
-/// that is under way would make a member of a copy that lacks writes.
-fn leaving(copies: &[Replica], gone: &[ReplicaId]) -> Vec<ReplicaId> {
-    let with = |state| {
-        copies
-            .iter()
-            .filter(move |copy| copy.state == state && gone.contains(&copy.id))
-            .map(|copy| copy.id)
-    };
-    let mut leaving: Vec<ReplicaId> = with(ReplicaState::InSync).collect();
-    if leaving.len() == in_sync(copies, None).len() {
-        leaving.clear();
+/// The same of one whose file is gone. The last one in sync stays even then, with its fault: its
+/// disk may come back.
+pub async fn lose(tx: &Tx, server: &Server, gone: ReplicaId) -> Result<Vec<ReplicaId>> {
+    let copies = of(tx, server.id).await?;
+    match membership::lose(&record(server, &copies), gone) {
+        Ok(next) => left(tx, server, &copies, &next, GONE).await,
+        Err(_) => {
+            let mut copy = tx.replicas().get(gone).await?;
+            copy.error = Some(GONE.to_owned());
+            tx.replicas().update(&copy, now_ms()).await?;
+            Ok(Vec::new())
+        }
     }
-    leaving.extend(with(ReplicaState::Syncing));
-    leaving
+}
+
+const GONE: &str = "its file is gone";
+
+async fn left(
+    tx: &Tx,
+    server: &Server,
+    copies: &[Replica],
+    next: &Record,
+    why: &str,
+) -> Result<Vec<ReplicaId>> {
+    let left = follow(tx, copies, next, Some(why)).await?;
+    tx.servers().update(server, now_ms()).await?;
+    let data = json!({"name": server.name, "replicas": left, "reason": why});
+    let event = event_of("server.degraded", server.id.uuid(), None, data);
+    tx.events().announce(vec![event]).await?;
+    Ok(left)
 }
 
 /// What an owner is told: the copies in sync, and those that may be in their slots before it is
@@ -238,7 +306,7 @@ mod tests {
         let heir = heir_of(&copies, &[(2, 9_000), (3, 1_000)])
             .unwrap()
             .unwrap();
-        assert_eq!((heir.node, heir.keep), (node(3), copies[2].id));
+        assert_eq!(heir.node, node(3));
         assert_eq!(heir_of(&copies[1..2], &[(2, 9_000)]), Ok(None));
         assert_eq!(heir_of(&copies[..1], &[(2, 9_000)]), Ok(None));
     }
@@ -251,19 +319,19 @@ mod tests {
     }
 
     #[test]
-    fn the_last_copy_in_sync_never_leaves() {
-        let copies = [copy(1, ReplicaState::InSync), copy(2, ReplicaState::InSync)];
-        let (one, two) = (copies[0].id, copies[1].id);
-        assert_eq!(leaving(&copies, &[one]), vec![one]);
-        assert_eq!(leaving(&copies, &[one, two]), vec![]);
-        assert_eq!(leaving(&copies[..1], &[one]), vec![]);
-        let stale = [copy(1, ReplicaState::Stale), copy(2, ReplicaState::InSync)];
-        assert_eq!(leaving(&stale, &[one]), vec![]);
-        let joining = [
+    fn an_owner_is_told_of_copies_that_may_be_in_a_slot() {
+        let copies = [
             copy(1, ReplicaState::InSync),
             copy(2, ReplicaState::Syncing),
+            copy(3, ReplicaState::Stale),
         ];
-        assert_eq!(leaving(&joining, &[one, two]), vec![two]);
-        assert_eq!(told(&joining, None), vec![one, two]);
+        assert_eq!(told(&copies, None), vec![copies[0].id, copies[1].id]);
+    }
+
+    #[test]
+    fn every_state_is_the_same_there_and_back() {
+        for it in ReplicaState::ALL {
+            assert_eq!(state(worth(*it)), *it);
+        }
     }
 }

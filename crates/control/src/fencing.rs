@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
+use undine_failover::membership::succeed;
 use undine_model::NodeId;
 use undine_model::lifecycle::{NodeState, OperationState, ServerEvent, ServerState};
 use undine_store::{
@@ -162,6 +163,12 @@ impl Heirs {
         })
     }
 
+    /// The nodes of a server that cannot be reckoned with.
+    fn missing(&self, server: &Server, copies: &[Replica]) -> BTreeSet<NodeId> {
+        let all = copies.iter().map(|copy| copy.node).chain(server.node);
+        all.filter(|node| !self.live.contains(node)).collect()
+    }
+
     fn choose(&mut self, server: &Server, copies: &[Replica]) -> Result<Option<Heir>, String> {
         let needs = needs(server);
         let found = heir(&needs, copies, &self.live, &self.candidates)?;
@@ -212,7 +219,7 @@ pub enum Taken {
     Waits(String),
 }
 
-/// Within a transaction that has locked the server: epoch, owner and the one copy in sync change
+/// Within a transaction that has locked the server: epoch, owner and copies in sync change
 /// together, the route leaves the old owner.
 pub async fn take_over(tx: &Tx, heirs: &mut Heirs, server: Server, why: &str) -> Result<Taken> {
     let copies = copies::of(tx, server.id).await?;
@@ -224,16 +231,18 @@ pub async fn take_over(tx: &Tx, heirs: &mut Heirs, server: Server, why: &str) ->
     let Ok((state, _)) = server.state.on(ServerEvent::FailOver) else {
         return Ok(Taken::Waits(format!("it is {}", server.state)));
     };
+    let dead = heirs.missing(&server, &copies);
+    let record = match succeed(&copies::record(&server, &copies), &dead, heir.node) {
+        Ok(record) => record,
+        Err(refusal) => return Ok(Taken::Waits(refusal.to_string())),
+    };
     let mut next = server;
-    // The only copy came back with its owner: nobody else was ever told, and what runs goes on.
-    let same = next.node == Some(heir.node) && copies::in_sync(&copies, None).len() == 1;
-    next.epoch += u64::from(!same);
-    next.node = Some(heir.node);
+    (next.epoch, next.node) = (record.epoch, record.owner);
     next.state = state;
     next.error = None;
     next.slots = next.replica_count;
     next.reason = format!("{why}; {}", heir.reason);
-    copies::keep_only(tx, &next, heir.keep, next.epoch).await?;
+    copies::follow(tx, &copies, &record, Some(why)).await?;
     let next = tx.servers().update(&next, now_ms()).await?;
     server_changed(tx, next.id).await?;
     let data = json!({

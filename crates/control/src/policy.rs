@@ -2,6 +2,7 @@
 //! defaults that hold where it was never written.
 
 use serde::{Deserialize, Serialize};
+use undine_failover::Policy as Rules;
 use undine_store::Db;
 
 use crate::refusal::{Refusal, Result};
@@ -58,6 +59,15 @@ impl Policy {
             self.silence_kvm_ms
         } else {
             self.silence_tcg_ms
+        }
+    }
+
+    /// The numbers that decide about deaths.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            brake_percent: self.brake_percent as usize,
+            brake_window_ms: self.brake_window_ms,
+            ..Rules::default()
         }
     }
 

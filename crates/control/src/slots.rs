@@ -161,13 +161,10 @@ async fn leave_owner(
     if server.operation.is_some() || server.state != ServerState::Running {
         return Ok(());
     }
-    let (id, name, old) = (server.id, server.name.clone(), server.node);
+    let (id, name) = (server.id, server.name.clone());
     let reason = format!("its copy on its own node failed: {why}");
     if copies::leave(&tx, &server, gone, why).await?.is_empty() {
-        let all = copies::of(&tx, id).await?;
-        if let Some(first) = copies::in_sync(&all, old).first() {
-            copies::keep_only(&tx, &server, first.id, server.epoch).await?;
-        }
+        copies::settle(&tx, &server).await?;
         begin(control, &tx, server, Wish::Restart, reason.clone()).await?;
     } else {
         let server = tx.servers().lock(id).await?;

@@ -122,12 +122,13 @@ pub fn open(
     if here.replica != asked.replica {
         return Err(HolderRefusal::OtherReplica(here.replica));
     }
-    if asked.epoch > here.epoch || asked.resync || asked.accept_stale {
+    if asked.epoch > here.epoch || asked.resync {
         return Ok(fresh(false));
     }
     match (here.copy, has_daemon) {
         (Copy::Open | Copy::Filling, true) => Ok(Open::Same),
         (Copy::Closed, _) => Ok(fresh(false)),
+        (_, _) if asked.accept_stale => Ok(fresh(false)),
         (_, _) => Err(HolderRefusal::MayLackWrites(asked.replica)),
     }
 }

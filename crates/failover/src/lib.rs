@@ -32,7 +32,7 @@ pub mod targets;
 #[cfg(test)]
 mod testing;
 
-pub use liveness::{Judgement, Watch};
+pub use liveness::{Judgement, Known, Watch};
 pub use machine::{Next, Seen};
 pub use membership::{Record, Refusal, Replica, Worth};
 pub use policy::Policy;

@@ -20,12 +20,23 @@ mod brake;
 /// So many witnesses are asked about a silent node.
 const WITNESSES: usize = 3;
 
+/// A node of the cluster, as an instance is told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Which one.
+    pub node: NodeId,
+    /// It is declared dead, and not back yet.
+    pub is_fenced: bool,
+    /// Its silence may mean death after so long: nodes that emulate are slower.
+    pub silence_ms: u64,
+}
+
 /// What is thought of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judgement {
     /// It was heard of lately.
     Alive,
-    /// It is silent. Read what the other instances have heard (say it to [`Watch::others`]) if
+    /// It is silent, or nearly so. Read what the other instances have heard (say it to [`Watch::others`]) if
     /// `ask_others`, ask these nodes whether they reach it (say it to [`Watch::witness`]), and
     /// judge again.
     Suspect {
@@ -53,8 +64,24 @@ struct Life {
     echoed: u64,
     is_fenced: bool,
     is_overridden: bool,
+    /// After so long it may be dead.
+    silence_ms: u64,
     /// What each witness said, and when.
     witnesses: BTreeMap<NodeId, (u64, bool)>,
+}
+
+impl Life {
+    fn age_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.last_ms)
+    }
+
+    fn is_silent(&self, now_ms: u64) -> bool {
+        self.age_ms(now_ms) >= self.silence_ms
+    }
+
+    fn is_nearly_silent(&self, now_ms: u64, ahead_ms: u64) -> bool {
+        self.age_ms(now_ms) + ahead_ms >= self.silence_ms
+    }
 }
 
 /// One instance's watch over the nodes. All times are milliseconds of its own clock that never
@@ -72,12 +99,13 @@ impl Watch {
     /// An instance that starts now: it declares nobody dead for one lease.
     ///
     /// ```
-    /// use undine_failover::{Judgement, Policy, Watch};
+    /// use undine_failover::{Judgement, Known, Policy, Watch};
     /// use undine_model::NodeId;
     ///
     /// let (a, b) = (NodeId::from_parts(1, [0; 10]), NodeId::from_parts(2, [0; 10]));
     /// let mut watch = Watch::new(Policy::KVM, 0);
-    /// watch.know(0, &[(a, false), (b, false)]);
+    /// let known = |node| Known { node, is_fenced: false, silence_ms: 2_500 };
+    /// watch.know(0, &[known(a), known(b)]);
     /// for now in (0..=5_000).step_by(250) {
     ///     watch.tick(now);
     ///     watch.heard(now, a, now + 2, now + 1);
@@ -105,30 +133,35 @@ impl Watch {
         self.ticked_ms = self.ticked_ms.max(now_ms);
     }
 
-    /// These are the cluster's nodes, and whether each is declared dead and not back yet.
-    pub fn know(&mut self, now_ms: u64, nodes: &[(NodeId, bool)]) {
-        let known: BTreeSet<NodeId> = nodes.iter().map(|(node, _)| *node).collect();
+    /// These are the cluster's nodes.
+    pub fn know(&mut self, now_ms: u64, nodes: &[Known]) {
+        let known: BTreeSet<NodeId> = nodes.iter().map(|it| it.node).collect();
         self.nodes.retain(|node, _| known.contains(node));
-        for (node, is_fenced) in nodes {
-            let life = self.nodes.entry(*node).or_insert_with(|| Life {
+        for it in nodes {
+            let life = self.nodes.entry(it.node).or_insert_with(|| Life {
                 last_ms: now_ms,
                 ..Life::default()
             });
-            if life.is_fenced != *is_fenced {
-                (life.is_fenced, life.is_overridden) = (*is_fenced, false);
+            life.silence_ms = it.silence_ms;
+            if life.is_fenced != it.is_fenced {
+                (life.is_fenced, life.is_overridden) = (it.is_fenced, false);
             }
         }
+    }
+
+    /// The operator changed the numbers.
+    pub fn follow(&mut self, policy: Policy) {
+        self.policy = policy;
     }
 
     /// A renewal came. Tells whether it is life. Lower numbers than were seen are late, or the
     /// guard counts anew: the latter is believed once the node has been silent.
     pub fn heard(&mut self, now_ms: u64, node: NodeId, number: u64, last_answered: u64) -> bool {
-        let silence_ms = self.policy.silence_ms;
         let Some(life) = self.nodes.get_mut(&node) else {
             return false;
         };
         if number < life.number {
-            if now_ms.saturating_sub(life.last_ms) >= silence_ms {
+            if life.is_silent(now_ms) {
                 (life.number, life.echoed) = (number, last_answered);
             }
             return false;
@@ -170,24 +203,26 @@ impl Watch {
     /// How long ago the node was heard of.
     pub fn age_ms(&self, now_ms: u64, node: NodeId) -> Option<u64> {
         let life = self.nodes.get(&node)?;
-        Some(now_ms.saturating_sub(life.last_ms))
+        Some(life.age_ms(now_ms))
     }
 
     /// The nodes that were heard of lately.
     pub fn alive(&self, now_ms: u64) -> BTreeSet<NodeId> {
-        let alive = self.nodes.iter().filter(|(_, it)| {
-            !it.is_fenced && now_ms.saturating_sub(it.last_ms) < self.policy.silence_ms
-        });
+        let nodes = self.nodes.iter();
+        let alive = nodes.filter(|(_, it)| !it.is_fenced && !it.is_silent(now_ms));
         alive.map(|(node, _)| *node).collect()
     }
 
     /// What is thought of every node.
     pub fn judge(&mut self, now_ms: u64) -> BTreeMap<NodeId, Judgement> {
         let alive = self.alive(now_ms);
-        for node in &alive {
-            // The operator's word was for a silence that is over.
-            if let Some(life) = self.nodes.get_mut(node) {
+        let ahead_ms = self.policy.ahead_ms;
+        for life in self.nodes.values_mut() {
+            if !life.is_silent(now_ms) {
+                // The operator's word was for a silence that is over.
                 life.is_overridden = false;
+            }
+            if !life.is_nearly_silent(now_ms, ahead_ms) {
                 life.witnesses.clear();
             }
         }
@@ -199,7 +234,7 @@ impl Watch {
                     Life {
                         is_fenced: true, ..
                     } => Judgement::Fenced,
-                    _ if alive.contains(node) => Judgement::Alive,
+                    it if !it.is_nearly_silent(now_ms, ahead_ms) => Judgement::Alive,
                     _ => self.silent(now_ms, *node, life, &alive, braked.as_ref()),
                 };
                 (*node, judgement)
@@ -215,13 +250,16 @@ impl Watch {
         alive: &BTreeSet<NodeId>,
         braked: Option<&String>,
     ) -> Judgement {
+        if !life.is_silent(now_ms) {
+            return self.nearly(now_ms, node, life, alive);
+        }
         if now_ms < self.quiet_until_ms {
             let left = self.quiet_until_ms - now_ms;
             return Judgement::HeldBack(format!(
                 "this instance has just started or was stalled: it judges in {left} ms"
             ));
         }
-        let since = life.last_ms + self.policy.silence_ms;
+        let since = life.last_ms + life.silence_ms;
         let ask_others = self.others_ms.is_none_or(|at| at < since);
         let silence = now_ms - life.last_ms;
         if life.is_overridden && !ask_others {
@@ -232,21 +270,48 @@ impl Watch {
         if let Some(why) = braked {
             return Judgement::Braked(why.clone());
         }
-        // Old answers say nothing about now.
-        let fresh = |at: u64| at >= since && now_ms.saturating_sub(at) < self.policy.silence_ms;
-        let said = life.witnesses.iter().filter(|(_, (at, _))| fresh(*at));
-        if let Some((by, _)) = said.clone().find(|(_, (_, is_reachable))| *is_reachable) {
+        let said: Vec<(&NodeId, bool)> = self.said(now_ms, life).collect();
+        if let Some((by, _)) = said.iter().find(|(_, is_reachable)| *is_reachable) {
             return Judgement::HeldBack(format!(
                 "silent for {silence} ms, but node {by} reaches it"
             ));
         }
-        let asked = said.count();
+        let asked = said.len();
         if ask_others || asked == 0 {
             return self.suspect(node, ask_others, alive);
         }
         Judgement::Dead(format!(
             "silent for {silence} ms, and {asked} of its neighbours cannot reach it either"
         ))
+    }
+
+    /// Not silent for long enough yet: witnesses take as long to be sure as they are asked ahead.
+    fn nearly(
+        &self,
+        now_ms: u64,
+        node: NodeId,
+        life: &Life,
+        alive: &BTreeSet<NodeId>,
+    ) -> Judgement {
+        let mut others = alive.clone();
+        others.remove(&node);
+        if self.said(now_ms, life).next().is_some() || others.is_empty() {
+            return Judgement::Alive;
+        }
+        self.suspect(node, false, &others)
+    }
+
+    /// What witnesses said of this silence; old answers say nothing about now.
+    fn said<'a>(
+        &self,
+        now_ms: u64,
+        life: &'a Life,
+    ) -> impl Iterator<Item = (&'a NodeId, bool)> + use<'a> {
+        let since = (life.last_ms + life.silence_ms).saturating_sub(self.policy.ahead_ms);
+        let said = life.witnesses.iter().filter(move |(_, (at, _))| {
+            *at >= since && now_ms.saturating_sub(*at) < life.silence_ms
+        });
+        said.map(|(by, (_, is_reachable))| (by, *is_reachable))
     }
 
     fn suspect(&self, node: NodeId, ask_others: bool, alive: &BTreeSet<NodeId>) -> Judgement {

@@ -198,7 +198,7 @@ fn prepare(seen: &Seen<'_>, owner: NodeId) -> Next {
             return leave(
                 seen,
                 it,
-                membership::degrade(record, epoch, it.id),
+                membership::degrade(record, epoch, &[it.id]),
                 "its node is dead",
             );
         }

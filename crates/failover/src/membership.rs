@@ -21,7 +21,7 @@ use undine_model::{NodeId, ReplicaId, ServerId};
 
 mod promote;
 mod rules;
-pub use promote::{accept_loss, promote, relocate, restart, settle, took_back};
+pub use promote::{accept_loss, promote, relocate, restart, settle, succeed, took_back};
 pub use rules::{confirms, invariant_1, invariant_2, leftover, well_formed};
 
 /// What a replica is worth, as committed.
@@ -185,27 +185,30 @@ impl Record {
     }
 }
 
-/// A slot's replica failed, says the owner's node under this epoch: it leaves. Once this is
-/// committed the node may swap the placeholder in and go on, not before. A replica that has only
-/// joined leaves the same way.
+/// The replicas in these slots failed, says the owner's node under this epoch: they leave. Once
+/// this is committed the node may swap placeholders in and go on, not before. Replicas that have
+/// only joined leave the same way. When nothing in sync would be left, what is in sync stays.
 ///
 /// # Errors
-/// Another epoch, no such replica, the last one in sync, or it has left already.
-pub fn degrade(record: &Record, epoch: u64, replica: ReplicaId) -> Change {
+/// Another epoch, no such replica, only the last ones in sync, or all of them have left already.
+pub fn degrade(record: &Record, epoch: u64, failed: &[ReplicaId]) -> Change {
     record.at_epoch(epoch)?;
-    match record.replica(replica)?.worth {
-        Worth::InSync if record.in_sync().count() == 1 => Err(Refusal::LastInSync(replica)),
-        Worth::InSync => {
-            let mut next = record.next();
-            next.set(replica, Worth::Stale, Some(epoch));
-            Ok(next)
+    let mut next = record.next();
+    let mut last = None;
+    let members = record.in_sync().filter(|it| failed.contains(&it.id));
+    let is_all = members.count() == record.in_sync().count();
+    for id in failed {
+        match record.replica(*id)?.worth {
+            Worth::InSync if is_all => last = Some(*id),
+            Worth::InSync => next.set(*id, Worth::Stale, Some(epoch)),
+            Worth::Syncing => next.set(*id, Worth::Stale, None),
+            Worth::Creating | Worth::Stale | Worth::Lost => {}
         }
-        Worth::Syncing => {
-            let mut next = record.next();
-            next.set(replica, Worth::Stale, None);
-            Ok(next)
-        }
-        Worth::Creating | Worth::Stale | Worth::Lost => Err(Refusal::Already),
+    }
+    match last {
+        _ if next.replicas != record.replicas => Ok(next),
+        Some(last) => Err(Refusal::LastInSync(last)),
+        None => Err(Refusal::Already),
     }
 }
 
@@ -263,6 +266,25 @@ pub fn lose(record: &Record, replica: ReplicaId) -> Change {
             Ok(next)
         }
     }
+}
+
+/// These replicas were just made, empty alike, and nothing was ever written: all are in sync.
+///
+/// # Errors
+/// Another epoch, no such replica, one that is more than made, or more of them than slots.
+pub fn made(record: &Record, epoch: u64, made: &[ReplicaId]) -> Change {
+    record.at_epoch(epoch)?;
+    let mut next = record.next();
+    for id in made {
+        if record.replica(*id)?.worth != Worth::Creating {
+            return Err(Refusal::Already);
+        }
+        next.set(*id, Worth::InSync, None);
+    }
+    if next.in_sync().count() > record.slots {
+        return Err(Refusal::NoSlot(record.slots));
+    }
+    Ok(next)
 }
 
 /// Another replica is to be made and filled.

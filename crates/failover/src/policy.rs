@@ -10,6 +10,8 @@ pub struct Policy {
     pub renew_every_ms: u64,
     /// Control suspects a node that was not heard of for so long (§5).
     pub silence_ms: u64,
+    /// Witnesses are asked so long before that silence is over: they take as long to be sure (§5).
+    pub ahead_ms: u64,
     /// An instance that did nothing for so long was stalled, and declares nobody dead for one
     /// lease (§4).
     pub stall_ms: u64,
@@ -29,6 +31,7 @@ impl Policy {
         lease_ms: 2_000,
         renew_every_ms: 500,
         silence_ms: 2_500,
+        ahead_ms: 1_000,
         stall_ms: 500,
         probe_ms: 2_000,
         brake_window_ms: 60_000,

@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_bitmap_counts_only_while_the_owner_has_gone_on_uninterrupted() {
-        let one = degrade(&record(&[InSync, InSync]), 3, r(2)).unwrap();
+        let one = degrade(&record(&[InSync, InSync]), 3, &[r(2)]).unwrap();
         assert_eq!(method(&one, &one.replicas[1], true), Method::Bitmap);
         assert_eq!(method(&one, &one.replicas[1], false), Method::Full);
         let mut later = one.clone();

@@ -59,9 +59,10 @@ impl Lease {
         }
     }
 
-    /// The next request, sent now.
+    /// The next request, sent now. Its number is the machine's clock where that is ahead: a guard
+    /// that starts anew goes on above the numbers of the one before it.
     pub fn ask(&mut self, now_ms: u64) -> LeaseRequest {
-        self.number += 1;
+        self.number = now_ms.max(self.number + 1);
         self.sent
             .retain(|(_, at)| now_ms.saturating_sub(*at) < KEEP_MS);
         self.sent.push((self.number, now_ms));
@@ -138,13 +139,13 @@ mod tests {
         let mut lease = Lease::default();
         assert_eq!(lease.state(0), State::Unknown);
         let request = lease.ask(10_000);
-        assert_eq!((request.number, request.last_answered), (1, 0));
+        assert_eq!((request.number, request.last_answered), (10_000, 0));
         // The answer took a second and a half.
-        lease.answered(&answer(1));
+        lease.answered(&answer(10_000));
         assert_eq!(lease.state(11_500), State::Held);
         assert_eq!(lease.left_ms(11_500), 500);
         assert_eq!(lease.state(12_000), State::Lapsed);
-        assert_eq!(lease.ask(12_100).last_answered, 1);
+        assert_eq!(lease.ask(12_100).last_answered, 10_000);
     }
 
     #[test]
@@ -152,10 +153,10 @@ mod tests {
         let mut lease = Lease::default();
         lease.ask(0);
         lease.ask(500);
-        lease.answered(&answer(2));
+        lease.answered(&answer(500));
         lease.answered(&answer(1));
         lease.answered(&answer(77));
-        assert_eq!(lease.last_answered(), 2);
+        assert_eq!(lease.last_answered(), 500);
         assert_eq!(lease.state(2_499), State::Held);
         assert_eq!(lease.state(2_500), State::Lapsed);
     }

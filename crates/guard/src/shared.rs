@@ -151,7 +151,7 @@ mod tests {
         let shared = Shared::open(dir.path(), "this-boot", 1_000);
         shared.brain().tick(1_000);
         let answer = LeaseAnswer {
-            number: 1,
+            number: 1_000,
             lease_ms: 2_000,
             owns: None,
             peers: vec![peer()],

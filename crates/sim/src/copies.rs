@@ -29,7 +29,7 @@ impl World {
             return false;
         };
         for replica in slots.failures() {
-            if let Ok(next) = membership::degrade(record, slots.epoch, replica) {
+            if let Ok(next) = membership::degrade(record, slots.epoch, &[replica]) {
                 self.commit(instance, server, read, next);
                 return true;
             }
@@ -46,7 +46,7 @@ impl World {
             return true;
         }
         for it in record.in_sync().filter(|it| dead.contains(&it.node)) {
-            if let Ok(next) = membership::degrade(record, record.epoch, it.id) {
+            if let Ok(next) = membership::degrade(record, record.epoch, &[it.id]) {
                 self.commit(instance, server, read, next);
                 return true;
             }
@@ -111,7 +111,7 @@ impl World {
             let work = &mut self.instances[instance].work[server];
             work.filling.remove(&replica);
             work.new.remove(&replica);
-            let next = membership::degrade(record, record.epoch, replica);
+            let next = membership::degrade(record, record.epoch, &[replica]);
             return Some(self.commit_if(instance, server, read, next));
         }
         let is_new = self.instances[instance].work[server].new.contains(&replica);

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use undine_failover::liveness::{Judgement, Watch};
+use undine_failover::liveness::{Judgement, Known, Watch};
 use undine_failover::machine::Opened;
 use undine_failover::membership::{self, Record};
 use undine_failover::memory::Sighting;
@@ -113,7 +113,13 @@ impl World {
         let here = &mut self.instances[instance];
         self.store.heard[instance].clone_from(&here.heard);
         let fenced = self.store.fenced().iter().enumerate();
-        let known: Vec<_> = fenced.map(|(node, it)| (ids::node(node), *it)).collect();
+        let silence_ms = self.policy.silence_ms;
+        let known = fenced.map(|(node, it)| Known {
+            node: ids::node(node),
+            is_fenced: *it,
+            silence_ms,
+        });
+        let known: Vec<Known> = known.collect();
         here.watch.know(now, &known);
         let mut ages = Vec::new();
         for heard in self

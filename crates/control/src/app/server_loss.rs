@@ -1,8 +1,11 @@
 //! The operator accepts, in words, that a server's newest writes are lost: the last resort when no
 //! copy in sync will come back.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 use undine_api::public::{AcceptLoss, ServerOperation};
+use undine_failover::membership::accept_loss;
 use undine_model::ServerId;
 use undine_store::{Db, Replica, ReplicaState, Server, Tx, Wanted};
 
@@ -47,16 +50,21 @@ pub async fn accept(
         .map(|copy| json!({"replica": copy.id, "node": copy.node, "state": copy.state}))
         .collect();
     // From here on it is the one that counts; what it lacks is lost.
-    copies::keep_only(&tx, &server, copy.id, server.epoch).await?;
-    let mut server = server;
-    server.wanted = Wanted::Running;
-    let server = tx.servers().update(&server, now_ms()).await?;
-    let mut heirs = Heirs::read(control, &tx).await?;
     let reason = format!(
         "{} accepts the loss of what the copy on {} lacks",
         caller.actor(),
         node.name
     );
+    let record = copies::record(&server, &all);
+    let next =
+        accept_loss(&record, &BTreeSet::new(), copy.id, node.id, &reason).map_err(|refusal| {
+            Refusal::conflict("no-copy", "That copy cannot be used", refusal.to_string())
+        })?;
+    copies::follow(&tx, &all, &next, Some("the operator chose another copy")).await?;
+    let mut server = server;
+    server.wanted = Wanted::Running;
+    let server = tx.servers().update(&server, now_ms()).await?;
+    let mut heirs = Heirs::read(control, &tx).await?;
     let (server, operation) = fail_over(&tx, &mut heirs, server, reason).await?;
     let data = json!({
         "name": server.name, "node": node.name, "left_at": copy.left_at, "copies": before,
@@ -84,6 +92,7 @@ async fn needed(tx: &Tx, server: &Server, all: &[Replica]) -> Result<()> {
     let live = copies::live_nodes(tx).await?;
     let there = copies::in_sync(all, None)
         .into_iter()
+        .filter(|copy| copy.error.is_none())
         .any(|copy| live.iter().any(|node| node.id == copy.node));
     if !there {
         return Ok(());

@@ -228,7 +228,7 @@ pub async fn begin(
         if state == ServerState::Failed {
             // Nothing that the earlier run may still have under way counts (decision 13).
             server.epoch += 1;
-            after_unclean_end(tx, &server).await?;
+            copies::settle(tx, &server).await?;
         }
     }
     let operation = start(
@@ -262,17 +262,6 @@ async fn owner_can(tx: &Tx, server: &undine_store::Server) -> Result<bool> {
     let members = copies::in_sync(&all, Some(owner));
     let own = members.first().is_none_or(|first| first.node == owner);
     Ok(server.blank || own)
-}
-
-/// Its VM ended unasked: copies may differ in writes that were under way, so one of them counts,
-/// the owner's if it can, and the others are filled again.
-async fn after_unclean_end(tx: &Tx, server: &undine_store::Server) -> Result<()> {
-    let all = copies::of(tx, server.id).await?;
-    let members = copies::in_sync(&all, server.node);
-    if let [first, ..] = members[..] {
-        copies::keep_only(tx, server, first.id, server.epoch).await?;
-    }
-    Ok(())
 }
 
 /// No other operation works on the server.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use undine_api::node::JoinMethod;
+use undine_failover::membership;
 use undine_model::lifecycle::{NodeState, OperationState, ServerState};
 use undine_model::{NodeId, ReplicaId, ServerId};
 use undine_store::{
@@ -183,17 +184,27 @@ async fn fill(
     control: &Control,
     tx: Tx,
     server: &Server,
-    mut copy: Replica,
+    copy: Replica,
     method: JoinMethod,
 ) -> Result<()> {
-    let now = now_ms();
-    copy.state = ReplicaState::Syncing;
-    copy.epoch = server.epoch;
-    if tx.replicas().find(copy.id).await?.is_some() {
-        tx.replicas().update(&copy, now).await?;
-    } else {
+    let mut all = copies::of(&tx, server.id).await?;
+    let mut record = copies::record(server, &all);
+    if !all.iter().any(|it| it.id == copy.id) {
+        let Ok(next) = membership::add(&record, server.epoch, copy.id, copy.node) else {
+            return Ok(());
+        };
         tx.replicas().insert(&copy).await?;
+        (record, all) = (next, copies::of(&tx, server.id).await?);
     }
+    let next = match membership::begin_sync(&record, server.epoch, copy.id) {
+        Ok(next) => next,
+        Err(refusal) => {
+            tracing::info!(server = %server.name, %refusal, "a copy is not filled");
+            return Ok(());
+        }
+    };
+    copies::follow(&tx, &all, &next, None).await?;
+    tx.servers().update(server, now_ms()).await?;
     let reason = match method {
         JoinMethod::Bitmap => "a copy of its disk lacks the newest writes",
         JoinMethod::Full => "its disk has fewer copies than it should",
@@ -226,10 +237,7 @@ async fn watch(tx: Tx, server: &Server, id: ReplicaId) -> Result<()> {
     if past.iter().any(works) {
         return Ok(());
     }
-    let mut copy = tx.replicas().get(id).await?;
-    copy.state = ReplicaState::Stale;
-    copy.left_epoch = None;
-    tx.replicas().update(&copy, now_ms()).await?;
+    copies::leave(&tx, server, &[id], "nobody was filling it").await?;
     tx.commit().await?;
     Ok(())
 }
@@ -285,6 +293,11 @@ async fn new_copy(
 /// The copy is given up; its node removes it when it is back.
 async fn give_up(tx: &Tx, server: &Server, copy: Option<&Replica>) -> Result<()> {
     let Some(copy) = copy else { return Ok(()) };
+    let all = copies::of(tx, server.id).await?;
+    if let Err(refusal) = membership::remove(&copies::record(server, &all), copy.id) {
+        tracing::info!(server = %server.name, %refusal, "a copy is not given up");
+        return Ok(());
+    }
     let now = now_ms();
     tx.replicas().delete(copy.id, Some(copy.version)).await?;
     let removal = Removal {

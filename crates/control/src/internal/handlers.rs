@@ -11,8 +11,10 @@ use undine_api::internal::{
     Heard, Instances, JoinAnswer, JoinRequest, LeaseAnswer, LeaseRequest, NodeReport, RenewAnswer,
     RenewRequest, Role,
 };
+use undine_failover::membership::confirms;
 use undine_link::Peer;
 use undine_model::NodeId;
+use undine_model::lifecycle::NodeState;
 use undine_store::{Db, Lease, ServerFilter};
 
 use crate::api::extract::Body;
@@ -20,6 +22,7 @@ use crate::app::{cluster, joining, reports};
 use crate::background::restored::is_waiting;
 use crate::clock::now_ms;
 use crate::control::Control;
+use crate::copies;
 use crate::leases::LEASE_MS;
 use crate::refusal::{Refusal, Result};
 use crate::routes::update_after;
@@ -61,7 +64,10 @@ pub(super) async fn lease(
     // Only a guard that has heard an answer proves a round trip; its first try has heard none.
     let node = id_as(&peer, Role::Guard)?;
     let now = std::time::Instant::now();
-    if control.heard.renewed(node, wish.last_answered, now) {
+    if control
+        .heard
+        .renewed(node, wish.number, wish.last_answered, now)
+    {
         control.leases.renewed(Lease {
             node,
             number: wish.number,
@@ -78,19 +84,26 @@ pub(super) async fn lease(
 
 /// What the node owns, read now; none when it was not asked for or cannot be told for certain.
 async fn owned(control: &Control, node: NodeId, asked: bool) -> Option<Vec<Owned>> {
-    if !asked || is_waiting(control).await.unwrap_or(true) {
+    if !asked {
         return None;
     }
+    let is_trusted = !is_waiting(control).await.ok()?;
     let filter = ServerFilter {
         node: Some(node),
         ..ServerFilter::default()
     };
     let servers = control.store.servers().all(&filter).await.ok()?;
-    let owned = servers.into_iter().map(|it| Owned {
-        server: it.id,
-        epoch: it.epoch,
-    });
-    Some(owned.collect())
+    let records: Vec<_> = servers.iter().map(|it| copies::record(it, &[])).collect();
+    // Read last: whose death was declared meanwhile is told nothing.
+    let found = control.store.nodes().find(node).await.ok()?;
+    let is_dead = found.is_none_or(|it| it.state == NodeState::Fenced);
+    let owned = confirms(node, is_dead, is_trusted, &records)?;
+    let owned = owned.into_iter();
+    Some(
+        owned
+            .map(|(server, epoch)| Owned { server, epoch })
+            .collect(),
+    )
 }
 
 pub(super) async fn node_report(

@@ -14,7 +14,7 @@
 use undine_api::node::{Phase, ReplicaState as Held};
 use undine_link::CallError;
 use undine_model::lifecycle::ServerState;
-use undine_store::{Db, ReplicaState, Server};
+use undine_store::{Db, Replica, Server};
 
 use super::server_start::{boot, failed, open, superseded};
 use super::start_spec::{open_replica, replica_client};
@@ -22,7 +22,6 @@ use super::trouble::{Outcome, Trouble};
 use super::work::Work;
 use super::{Kind, NEVER, step};
 use crate::background::returned::stop;
-use crate::clock::now_ms;
 use crate::copies;
 use crate::fencing::{Heirs, Taken, take_over};
 
@@ -83,25 +82,59 @@ async fn own(work: &Work) -> Outcome<Server> {
     }
 }
 
+/// Every copy in sync is opened under the new epoch, then one of them is kept: after an unclean end
+/// they may differ in writes that were under way.
 async fn fence(work: &mut Work) -> Outcome<()> {
     let server = own(work).await?;
     end_older(work, &server).await?;
     let copies = copies::of(&work.control.store, server.id).await?;
     let members = copies::in_sync(&copies, server.node);
-    let last = members.len() <= 1;
+    let mut rest = members.len();
     for copy in members {
         let (node, client) = replica_client(&work.control, copy).await?;
-        let status = open_replica(&work.control, &client, &server, copy, last).await?;
-        if status.state == Held::Lost {
-            lose(work, copy.id).await?;
-            return Err(Trouble::wait(
-                format!("{} has lost the server's disk", node.name),
-                ACCEPT,
-            ));
+        let status = open_replica(&work.control, &client, &server, copy, rest <= 1).await?;
+        if status.state == Held::Open {
+            work.progress(format!("{} holds epoch {}", node.name, server.epoch))
+                .await?;
+            continue;
         }
-        work.progress(format!("{} holds epoch {}", node.name, server.epoch))
-            .await?;
+        change(work, &server, copy, status.state).await?;
+        if rest <= 1 {
+            let what = format!("{} has lost the server's disk", node.name);
+            return Err(Trouble::wait(what, ACCEPT));
+        }
+        rest -= 1;
     }
+    let tx = work.control.store.begin().await?;
+    let server = tx.servers().lock(server.id).await?;
+    if server.operation != Some(work.operation.id) {
+        return Err(superseded());
+    }
+    copies::settle(&tx, &server).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// A copy that cannot be had leaves, as long as another is there.
+async fn change(work: &Work, server: &Server, copy: &Replica, held: Held) -> Outcome<()> {
+    let tx = work.control.store.begin().await?;
+    let record = tx.servers().lock(server.id).await?;
+    if record.operation != Some(work.operation.id) || record.epoch != server.epoch {
+        return Err(superseded());
+    }
+    match held {
+        Held::Lost => copies::lose(&tx, &record, copy.id).await?,
+        _ => {
+            copies::leave(
+                &tx,
+                &record,
+                &[copy.id],
+                "its daemon ended before the start",
+            )
+            .await?
+        }
+    };
+    tx.commit().await?;
     Ok(())
 }
 
@@ -123,20 +156,4 @@ async fn end_older(work: &Work, server: &Server) -> Outcome<()> {
         }
         Ok(_) => Ok(()),
     }
-}
-
-/// The file is gone: nothing that is left may be promoted without the operator's word.
-async fn lose(work: &Work, copy: undine_model::ReplicaId) -> Outcome<()> {
-    let now = now_ms();
-    let change = |copy: &mut undine_store::Replica| {
-        copy.state = ReplicaState::Lost;
-        copy.error = Some("its file is gone".to_owned());
-        Ok(())
-    };
-    work.control
-        .store
-        .replicas()
-        .modify(copy, now, change)
-        .await?;
-    Ok(())
 }

@@ -17,6 +17,7 @@ use undine_api::node::{
     JoinMethod, JoinSpec, JoinState, JoinStatus, ReplicaSpec, ReplicaState as Held, ReplicaTarget,
     SlotState,
 };
+use undine_failover::membership;
 use undine_link::CallError;
 use undine_model::lifecycle::ServerState;
 use undine_model::{ReplicaId, ServerId};
@@ -29,6 +30,7 @@ use super::trouble::{Outcome, Trouble};
 use super::work::Work;
 use super::{Kind, step};
 use crate::clock::now_ms;
+use crate::copies;
 use crate::policy::Policy;
 use crate::slots;
 
@@ -236,18 +238,15 @@ async fn commit(work: &mut Work) -> Outcome<()> {
     failpoints.pass("server.replicate/commit/looked").await;
     let tx = work.control.store.begin().await?;
     let record = tx.servers().lock(server.id).await?;
-    let mut copy = tx.replicas().get(copy.id).await?;
-    if record.epoch != server.epoch || copy.state != ReplicaState::Syncing {
-        return Err(Trouble::stop(
-            "something else was decided about the copy meanwhile",
+    let all = copies::of(&tx, server.id).await?;
+    let next = membership::join(&copies::record(&record, &all), server.epoch, copy.id);
+    let next = next.map_err(|refusal| {
+        Trouble::stop(
+            format!("something else was decided about the copy meanwhile: {refusal}"),
             "It is begun anew by itself.",
-        ));
-    }
-    copy.state = ReplicaState::InSync;
-    copy.epoch = record.epoch;
-    copy.error = None;
-    (copy.left_epoch, copy.left_at) = (None, None);
-    tx.replicas().update(&copy, now_ms()).await?;
+        )
+    })?;
+    copies::follow(&tx, &all, &next, None).await?;
     tx.servers().update(&record, now_ms()).await?;
     let data = json!({"name": record.name, "node": copy.node});
     let event = event_of("server.replicated", record.id.uuid(), None, data);
@@ -278,16 +277,10 @@ fn failed(work: &mut Work, detail: String) -> BoxFuture<'_, Outcome<()>> {
         if tx.servers().find(server).await?.is_none() {
             return Ok(());
         }
-        tx.servers().lock(server).await?;
-        let Some(mut copy) = tx.replicas().find(id).await? else {
-            return Ok(());
-        };
-        if copy.state == ReplicaState::Syncing {
-            copy.state = ReplicaState::Stale;
-            copy.left_epoch = None;
-            copy.left_at = copy.left_at.or(Some(now_ms()));
-            copy.error = Some(detail);
-            tx.replicas().update(&copy, now_ms()).await?;
+        let record = tx.servers().lock(server).await?;
+        let copy = tx.replicas().find(id).await?;
+        if copy.is_some_and(|copy| copy.state == ReplicaState::Syncing) {
+            copies::leave(&tx, &record, &[id], &detail).await?;
             tx.commit().await?;
         }
         cancel(work, server, id).await;
@@ -307,7 +300,7 @@ async fn cancel(work: &Work, server: ServerId, copy: ReplicaId) {
         return;
     };
     if record.epoch == epoch
-        && crate::copies::is_live(node.state)
+        && copies::is_live(node.state)
         && let Err(error) = client.cancel_join(server, copy, epoch).await
     {
         tracing::info!(%error, "a join could not be cancelled");

@@ -16,6 +16,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde_json::json;
 use undine_api::node::{FetchImage, Phase, ReplicaState as Held, ServerStatus};
+use undine_failover::membership;
+use undine_model::ReplicaId;
 use undine_model::lifecycle::{ServerEvent, ServerState};
 use undine_store::{Db, Node, Replica, ReplicaState, Server};
 
@@ -177,14 +179,17 @@ async fn settle(
     if record.epoch != server.epoch {
         return Err(superseded());
     }
-    let now = now_ms();
-    for copy in opened {
-        let mut copy = tx.replicas().get(copy.id).await?;
-        if copy.state == ReplicaState::Creating {
-            copy.state = ReplicaState::InSync;
-            copy.epoch = server.epoch;
-            tx.replicas().update(&copy, now).await?;
-        }
+    let all = copies::of(&tx, server.id).await?;
+    let made = all.iter().filter(|copy| {
+        copy.state == ReplicaState::Creating && opened.iter().any(|it| it.id == copy.id)
+    });
+    let made: Vec<ReplicaId> = made.map(|copy| copy.id).collect();
+    if !made.is_empty() {
+        let next = membership::made(&copies::record(&record, &all), record.epoch, &made);
+        let next = next.map_err(|refusal| {
+            Trouble::stop(refusal.to_string(), "Delete the server and create it anew.")
+        })?;
+        copies::follow(&tx, &all, &next, None).await?;
     }
     for (copy, why) in gone {
         copies::leave(&tx, &record, &[copy.id], why).await?;

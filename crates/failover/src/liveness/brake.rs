@@ -9,11 +9,10 @@ impl Watch {
     /// the others are seen.
     pub(super) fn braked(&self, now_ms: u64) -> Option<String> {
         let counted: Vec<&Life> = self.nodes.values().filter(|it| !it.is_fenced).collect();
-        let half = self.policy.silence_ms / 2;
         let mut falls: Vec<u64> = counted
             .iter()
+            .filter(|it| it.age_ms(now_ms) >= it.silence_ms / 2)
             .map(|it| it.last_ms)
-            .filter(|last| now_ms.saturating_sub(*last) >= half)
             .collect();
         falls.sort_unstable();
         let window = self.policy.brake_window_ms;

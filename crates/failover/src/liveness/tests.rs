@@ -3,6 +3,14 @@
 use super::*;
 use crate::testing::node;
 
+fn known(number: u64, is_fenced: bool) -> Known {
+    Known {
+        node: node(number),
+        is_fenced,
+        silence_ms: Policy::KVM.silence_ms,
+    }
+}
+
 /// Nodes 1 to n under one instance; those in `speaking` renew with every step.
 struct World {
     watch: Watch,
@@ -14,7 +22,7 @@ struct World {
 impl World {
     fn new(count: u64) -> Self {
         let mut watch = Watch::new(Policy::KVM, 0);
-        let all: Vec<_> = (1..=count).map(|it| (node(it), false)).collect();
+        let all: Vec<_> = (1..=count).map(|it| known(it, false)).collect();
         watch.know(0, &all);
         let mut world = Self {
             watch,
@@ -54,9 +62,9 @@ impl World {
 #[test]
 fn a_silent_node_is_dead_only_after_others_and_a_witness_were_asked() {
     let mut world = World::new(3);
-    world.pass(2_250, &[3]);
+    world.pass(1_250, &[3]);
     assert_eq!(world.judge(3), Judgement::Alive);
-    world.pass(250, &[3]);
+    world.pass(1_250, &[3]);
     let asks = Judgement::Suspect {
         ask_others: true,
         witnesses: vec![node(1), node(2)],
@@ -73,6 +81,25 @@ fn a_silent_node_is_dead_only_after_others_and_a_witness_were_asked() {
     world.watch.witness(world.now, node(3), node(1), false);
     assert!(world.judge(3).is_dead());
     assert_eq!(world.judge(1), Judgement::Alive);
+}
+
+#[test]
+fn witnesses_are_asked_ahead_and_nobody_is_dead_before_the_time_is_over() {
+    let mut world = World::new(3);
+    world.pass(1_500, &[3]);
+    let asks = Judgement::Suspect {
+        ask_others: false,
+        witnesses: vec![node(1), node(2)],
+    };
+    assert_eq!(world.judge(3), asks);
+    world.ask_all(3, false);
+    assert_eq!(world.judge(3), Judgement::Alive);
+    world.pass(750, &[3]);
+    world.watch.others(world.now, &[]);
+    assert_eq!(world.judge(3), Judgement::Alive);
+    world.pass(250, &[3]);
+    world.watch.others(world.now, &[]);
+    assert!(world.judge(3).is_dead());
 }
 
 #[test]
@@ -140,10 +167,10 @@ fn too_many_at_once_are_braked_until_the_operator_says_so() {
     assert!(!world.judge(4).is_dead());
     // Once it is fenced it counts on neither side.
     let all = [
-        (node(1), false),
-        (node(2), false),
-        (node(3), true),
-        (node(4), false),
+        known(1, false),
+        known(2, false),
+        known(3, true),
+        known(4, false),
     ];
     world.watch.know(world.now, &all);
     world.pass(1_000, &[3, 4]);

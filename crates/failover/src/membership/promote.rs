@@ -93,6 +93,28 @@ pub fn relocate(record: &Record, dead: &BTreeSet<NodeId>, target: NodeId) -> Cha
     take(record, dead, target)
 }
 
+/// `target` runs the server from now on: one that takes over from a dead owner ([`promote`]), from
+/// one that cannot start it ([`relocate`]), or the owner itself, after an unclean end ([`restart`]).
+/// An owner that is back with the only replica in sync keeps its epoch: nobody else was ever told
+/// anything, and what may still run there goes on.
+///
+/// # Errors
+/// The target is dead, or no replica in sync is left.
+pub fn succeed(record: &Record, dead: &BTreeSet<NodeId>, target: NodeId) -> Change {
+    match record.owner {
+        Some(owner) if owner == target && !dead.contains(&owner) => {
+            if record.in_sync().count() > 1 {
+                return restart(record, dead);
+            }
+            let mut next = take(record, dead, target)?;
+            next.epoch = record.epoch;
+            Ok(next)
+        }
+        Some(owner) if !dead.contains(&owner) => relocate(record, dead, target),
+        _ => promote(record, dead, target),
+    }
+}
+
 /// Before the first start under a new epoch: after an unclean end the replicas in sync may differ
 /// in writes that were in flight. One is kept, the first to be read; what the guest reads there
 /// must not vanish with it, so the others are filled again.

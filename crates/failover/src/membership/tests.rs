@@ -11,19 +11,19 @@ fn worths(record: &Record) -> Vec<Worth> {
 #[test]
 fn a_failed_replica_leaves_and_the_last_one_never_does() {
     let two = record(&[InSync, InSync]);
-    let one = degrade(&two, 3, r(2)).unwrap();
+    let one = degrade(&two, 3, &[r(2)]).unwrap();
     assert_eq!((worths(&one), one.version), (vec![InSync, Stale], 8));
     assert_eq!(one.replicas[1].left_epoch, Some(3));
-    assert_eq!(degrade(&one, 3, r(2)), Err(Refusal::Already));
-    assert_eq!(degrade(&one, 3, r(1)), Err(Refusal::LastInSync(r(1))));
-    assert_eq!(degrade(&two, 3, r(9)), Err(Refusal::NoSuchReplica(r(9))));
+    assert_eq!(degrade(&one, 3, &[r(2)]), Err(Refusal::Already));
+    assert_eq!(degrade(&one, 3, &[r(1)]), Err(Refusal::LastInSync(r(1))));
+    assert_eq!(degrade(&two, 3, &[r(9)]), Err(Refusal::NoSuchReplica(r(9))));
     let other = Refusal::OtherEpoch { said: 2, stands: 3 };
-    assert_eq!(degrade(&two, 2, r(2)), Err(other));
+    assert_eq!(degrade(&two, 2, &[r(2)]), Err(other));
 }
 
 #[test]
 fn a_replica_is_filled_then_joins() {
-    let one = degrade(&record(&[InSync, InSync]), 3, r(2)).unwrap();
+    let one = degrade(&record(&[InSync, InSync]), 3, &[r(2)]).unwrap();
     assert_eq!(join(&one, 3, r(2)), Err(Refusal::NotSyncing(r(2))));
     let filling = begin_sync(&one, 3, r(2)).unwrap();
     assert_eq!(filling.replicas[1].left_epoch, Some(3));
@@ -37,10 +37,44 @@ fn a_replica_is_filled_then_joins() {
 #[test]
 fn a_joined_replica_that_fails_before_its_commit_leaves_by_a_commit() {
     let filling = record(&[InSync, Syncing]);
-    let left = degrade(&filling, 3, r(2)).unwrap();
+    let left = degrade(&filling, 3, &[r(2)]).unwrap();
     assert_eq!((worths(&left), left.version), (vec![InSync, Stale], 8));
     // What it lacks is not known any more.
     assert_eq!(left.replicas[1].left_epoch, None);
+}
+
+#[test]
+fn replicas_that_fail_together_leave_together_and_never_all() {
+    let three = record(&[InSync, InSync, InSync]);
+    let one = degrade(&three, 3, &[r(2), r(3)]).unwrap();
+    assert_eq!((worths(&one), one.version), (vec![InSync, Stale, Stale], 8));
+    let all = degrade(&three, 3, &[r(1), r(2), r(3)]);
+    assert_eq!(all, Err(Refusal::LastInSync(r(3))));
+    let filling = record(&[InSync, Syncing]);
+    let left = degrade(&filling, 3, &[r(1), r(2)]).unwrap();
+    assert_eq!(worths(&left), [InSync, Stale]);
+}
+
+#[test]
+fn what_was_just_made_is_in_sync() {
+    let it = record(&[Creating, Creating]);
+    assert_eq!(worths(&made(&it, 3, &[r(1)]).unwrap()), [InSync, Creating]);
+    assert_eq!(made(&record(&[Stale]), 3, &[r(1)]), Err(Refusal::Already));
+    let mut small = record(&[InSync, Creating]);
+    small.slots = 1;
+    assert_eq!(made(&small, 3, &[r(2)]), Err(Refusal::NoSlot(1)));
+}
+
+#[test]
+fn an_owner_that_is_back_with_the_only_replica_keeps_its_epoch() {
+    let one = succeed(&record(&[InSync, Stale]), &nodes(&[]), node(1)).unwrap();
+    assert_eq!((one.epoch, one.version), (3, 8));
+    let two = succeed(&record(&[InSync, InSync]), &nodes(&[]), node(1)).unwrap();
+    assert_eq!((two.epoch, worths(&two)), (4, vec![InSync, InSync]));
+    let moved = succeed(&record(&[Stale, InSync]), &nodes(&[]), node(2)).unwrap();
+    assert_eq!((moved.epoch, moved.owner), (4, Some(node(2))));
+    let dead = succeed(&record(&[InSync, InSync]), &nodes(&[1]), node(2)).unwrap();
+    assert_eq!((dead.epoch, worths(&dead)), (4, vec![Stale, InSync]));
 }
 
 #[test]
@@ -164,7 +198,7 @@ mod any_history {
     fn change(record: &Record, kind: u8, number: u64, dead: &[u64]) -> Change {
         let (id, dead) = (r(number), nodes(dead));
         match kind {
-            0 => degrade(record, record.epoch, id),
+            0 => degrade(record, record.epoch, &[id]),
             1 => begin_sync(record, record.epoch, id),
             2 => join(record, record.epoch, id),
             3 => promote(record, &dead, node(number)),

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use undine_api::Problem;
 use undine_api::node::{ReplicaKey, ReplicaSpec, ReplicaStatus};
+use undine_failover::holder::{self, Copy, HolderRefusal, Opening};
 use undine_model::ServerId;
 use undine_qemu::files::Owner;
 use undine_qemu::process::Program;
 use undine_qemu::psk::{self, Psk};
-use undine_qemu::sidecar::{ReplicaState as Worth, Sidecar};
+use undine_qemu::sidecar::ReplicaState as Worth;
 use undine_qemu::storage::{DaemonConfig, NbdAddress, StorageDaemon, create_image};
 
 use super::refusal::{sidecar_problem, storage};
@@ -38,23 +39,32 @@ impl Replicas {
     ) -> Result<ReplicaStatus, Problem> {
         let slot = self.slot(server);
         let mut slot = slot.lock().await;
-        let record = match self.record(server)? {
-            Some(record) => {
-                known(&record, spec)?;
+        let here = match self.record(server)? {
+            Some(record) => Some((self.seen(server, &record, &slot).await?, record)),
+            None => None,
+        };
+        let sidecar = here.as_ref().map(|(sidecar, _)| sidecar);
+        let opening = holder::open(sidecar, slot.open.is_some(), asked(spec));
+        let record = match (opening, here) {
+            (Ok(holder::Open::Same), Some((sidecar, record))) => {
+                if sidecar.copy == Copy::Filling {
+                    // Control has committed that it is in sync.
+                    self.set_worth(server, spec.epoch, Worth::InSync).await?;
+                    self.ground.changed.tell();
+                }
                 record
             }
-            None if spec.create => self.create(server, spec).await?,
-            None => return Ok(lost(server, spec)),
-        };
-        let worth = self.sidecar(server).read().await.map_err(sidecar_problem)?;
-        if spec.epoch < worth.epoch {
-            return Err(problems::stale_epoch(spec.epoch, worth.epoch));
-        }
-        let record = if spec.resync {
-            self.resync(server, spec, record, &mut slot).await?
-        } else {
-            self.open_as_is(server, spec, record, &worth, &mut slot)
-                .await?
+            (Ok(_), here) => {
+                let record = match here {
+                    Some((_, record)) => record,
+                    None => self.create(server, spec).await?,
+                };
+                self.fresh(server, spec, record, &mut slot).await?
+            }
+            // As it stands: its state says what it may lack.
+            (Err(HolderRefusal::MayLackWrites(_)), Some((_, record))) => record,
+            (Err(HolderRefusal::Lost(_)), _) => return Ok(lost(server, spec)),
+            (Err(refusal), _) => return Err(refused(&refusal)),
         };
         let mut status = self.status_of(server, &record, &slot);
         let key = slot.open.as_ref().and_then(|open| open.key.as_ref());
@@ -62,30 +72,44 @@ impl Replicas {
         Ok(status)
     }
 
-    /// What is here counts: control has committed that, or there is nothing better.
-    async fn open_as_is(
+    /// The copy as the rules see it.
+    async fn seen(
+        &self,
+        server: ServerId,
+        record: &Record,
+        slot: &Slot,
+    ) -> Result<holder::Sidecar, Problem> {
+        let worth = self.sidecar(server).read().await.map_err(sidecar_problem)?;
+        let copy = match (worth.state, slot.open.is_some()) {
+            (Worth::InSync, true) => Copy::Open,
+            // One whose daemon ended by itself was marked.
+            (Worth::InSync, false) => Copy::Closed,
+            (Worth::Syncing, true) => Copy::Filling,
+            (Worth::Syncing, false) => Copy::Half,
+            (Worth::Stale, _) => Copy::Stale,
+        };
+        Ok(holder::Sidecar {
+            replica: record.replica,
+            epoch: worth.epoch,
+            copy,
+        })
+    }
+
+    /// Opened anew: to be filled, by the daemon that runs, or by a fresh one.
+    async fn fresh(
         self: &Arc<Self>,
         server: ServerId,
         spec: &ReplicaSpec,
         record: Record,
-        worth: &Sidecar,
         slot: &mut Slot,
     ) -> Result<Record, Problem> {
-        if let Some(open) = &mut slot.open {
-            if open.export.epoch() == spec.epoch {
-                if worth.state != Worth::InSync {
-                    self.set_worth(server, spec.epoch, Worth::InSync).await?;
-                    self.ground.changed.tell();
-                }
-                return Ok(record);
-            }
-            return self.raise(server, spec, record, open).await;
+        if spec.resync {
+            return self.resync(server, spec, record, slot).await;
         }
-        let stale = worth.state != Worth::InSync;
-        if stale && spec.epoch == worth.epoch && !spec.accept_stale {
-            return Ok(record);
+        match &mut slot.open {
+            Some(open) => self.raise(server, spec, record, open).await,
+            None => self.start(server, spec, record, Worth::InSync, slot).await,
         }
-        self.start(server, spec, record, Worth::InSync, slot).await
     }
 
     /// A fresh daemon, and what is here counts for nothing. The old daemon is gone before: no
@@ -290,17 +314,24 @@ impl Replicas {
     }
 }
 
-fn known(record: &Record, spec: &ReplicaSpec) -> Result<(), Problem> {
-    if record.replica == spec.replica {
-        return Ok(());
+fn asked(spec: &ReplicaSpec) -> Opening {
+    Opening {
+        replica: spec.replica,
+        epoch: spec.epoch,
+        create: spec.create,
+        resync: spec.resync,
+        accept_stale: spec.accept_stale,
     }
-    Err(Problem::new(
-        409,
-        "other-replica",
-        "Another replica of this server is here",
-        format!(
-            "this node holds the replica {} of that server",
-            record.replica
+}
+
+fn refused(refusal: &HolderRefusal) -> Problem {
+    match refusal {
+        HolderRefusal::LowerEpoch { asked, seen } => problems::stale_epoch(*asked, *seen),
+        other => Problem::new(
+            409,
+            "other-replica",
+            "Another replica of this server is here",
+            other.to_string(),
         ),
-    ))
+    }
 }

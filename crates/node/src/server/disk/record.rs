@@ -9,11 +9,14 @@
 //! The first slot is the owner's own replica. It never leaves: a server whose own replica failed
 //! moves to a node with another one.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use undine_api::Problem;
 use undine_api::node::{
     JoinMethod, JoinSpec, ReplicaTarget, SlotState, SlotStatus, SlotsSpec, StartSpec,
 };
+use undine_failover::slots::{self, Committed, SlotRefusal, Slots};
 use undine_model::ReplicaId;
 use undine_qemu::vm::SlotContent;
 
@@ -127,23 +130,18 @@ impl DiskRecord {
     /// # Errors
     /// It is of another epoch or older than what was seen, or the owner's own replica would leave.
     pub fn leaving(&self, spec: &SlotsSpec) -> Result<Vec<usize>, Problem> {
-        self.same_epoch(spec.epoch)?;
-        if spec.version < self.version {
-            return Err(Problem::new(
-                409,
-                "older-version",
-                "The server's record has changed since",
-                format!(
-                    "the request is of version {}; this node has seen version {}",
-                    spec.version, self.version
-                ),
-            )
-            .field("version")
-            .remedy("read the server's record again"));
-        }
+        let mut slots = self.slots();
+        let leaving = slots.committed(&Committed {
+            epoch: spec.epoch,
+            version: spec.version,
+            in_sync: spec.in_sync.iter().copied().collect(),
+            syncing: BTreeSet::new(),
+        });
+        let leaving = leaving.map_err(|refusal| refused(&refusal))?;
+        // One that still answers may stay until it fails: it takes every write, which harms nobody.
         let leaves = |slot: &Slot| {
             let target = slot.target.as_ref().filter(|_| slot.failed.is_some());
-            target.is_some_and(|target| !spec.in_sync.contains(&target.replica))
+            target.is_some_and(|target| leaving.contains(&target.replica))
         };
         let found: Vec<usize> = (0..self.slots.len())
             .filter(|index| leaves(&self.slots[*index]))
@@ -159,6 +157,20 @@ impl DiskRecord {
             .remedy("stop the server here and start it on a node with a replica in sync"));
         }
         Ok(found)
+    }
+
+    /// The slots as the rules see them.
+    fn slots(&self) -> Slots {
+        let slot = |slot: &Slot| match (&slot.target, &slot.failed) {
+            (Some(target), None) => slots::Slot::Live(target.replica),
+            (Some(target), Some(_)) => slots::Slot::Failed(target.replica),
+            (None, _) => slots::Slot::Empty,
+        };
+        Slots {
+            epoch: self.epoch,
+            version: self.version,
+            slots: self.slots.iter().map(slot).collect(),
+        }
     }
 
     /// Empties a slot; tells what was in it.
@@ -304,6 +316,21 @@ impl DiskRecord {
             return Ok(());
         }
         Err(problems::other_epoch(epoch, self.epoch))
+    }
+}
+
+fn refused(refusal: &SlotRefusal) -> Problem {
+    match refusal {
+        SlotRefusal::OtherEpoch { said, here } => problems::other_epoch(*said, *here),
+        SlotRefusal::OldVersion { .. } => Problem::new(
+            409,
+            "older-version",
+            "The server's record has changed since",
+            refusal.to_string(),
+        )
+        .field("version")
+        .remedy("read the server's record again"),
+        SlotRefusal::NoSlot => problems::internal(refusal.to_string()),
     }
 }
 
