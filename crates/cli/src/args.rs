@@ -66,6 +66,9 @@ pub enum Command {
     /// API tokens.
     #[command(subcommand)]
     Token(Token),
+    /// What counts for the whole cluster.
+    #[command(subcommand)]
+    Settings(Settings),
     /// Tokens that let nodes, edges and control instances join.
     #[command(subcommand)]
     JoinToken(JoinToken),
@@ -170,6 +173,42 @@ pub struct Sure {
     pub yes: bool,
 }
 
+/// What counts for the whole cluster.
+#[derive(Subcommand)]
+pub enum Settings {
+    /// How patient it is with silent nodes, and how it copies disks; without flags: show it.
+    Failover(FailoverFlags),
+}
+
+/// Changes; what is not named stays.
+#[derive(Args)]
+pub struct FailoverFlags {
+    /// A node with KVM may be dead after this silence, ms.
+    #[arg(long)]
+    pub silence_kvm_ms: Option<u64>,
+    /// A node whose guests are emulated may be dead after this silence, ms.
+    #[arg(long)]
+    pub silence_tcg_ms: Option<u64>,
+    /// When more than this share of the nodes falls silent together, nobody is declared dead.
+    #[arg(long)]
+    pub brake_percent: Option<u32>,
+    /// What counts as together, ms.
+    #[arg(long)]
+    pub brake_window_ms: Option<u64>,
+    /// A copy whose node has been away for so long is replaced elsewhere, ms.
+    #[arg(long)]
+    pub replace_after_ms: Option<u64>,
+    /// A copy is filled with at most so many bytes a second; 0 for no limit.
+    #[arg(long)]
+    pub limit_bytes_s: Option<u64>,
+    /// So many copies at once are filled on, or from, a node.
+    #[arg(long)]
+    pub joins_per_node: Option<u32>,
+    /// Are connections between a server and its remote copies encrypted?
+    #[arg(long)]
+    pub tls: Option<bool>,
+}
+
 /// Hardware nodes.
 #[derive(Subcommand)]
 pub enum Node {
@@ -197,6 +236,20 @@ pub enum Node {
         /// Its name once more: make sure that it is this one.
         #[arg(long)]
         confirm: String,
+    },
+    /// Say how its power is cut when it is dead.
+    Bmc {
+        /// Name or id.
+        node: String,
+        /// A program of Debian's fence-agents, such as fence_ipmilan.
+        #[arg(long, required_unless_present = "none")]
+        agent: Option<String>,
+        /// A file with what the agent is told, a `name=value` a line (`-`: standard input).
+        #[arg(long, required_unless_present = "none")]
+        options: Option<PathBuf>,
+        /// Nobody cuts its power any more.
+        #[arg(long, conflicts_with_all = ["agent", "options"])]
+        none: bool,
     },
     /// Remove it from the cluster; it must be empty.
     Remove {

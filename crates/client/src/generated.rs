@@ -7,10 +7,11 @@ use undine_api::guest::{ArchiveFormat, LogKind};
 use undine_api::public::{
     AcceptLoss, Account, App, AuditRow, Capacity, CreateAccount, CreateDatabase, CreateJoinToken,
     CreatePlan, CreateServer, CreateSite, CreateToken, Database, DatabaseOperation, Edge,
-    FenceNode, Image, InstallApp, Instance, JoinToken, List, LogLines, MetricResolution,
-    MetricSubject, Metrics, NewJoinToken, NewToken, Node, Operation, Plan, Profile, Release,
-    ReleaseOperation, Rollback, Server, ServerOperation, Site, SiteOperation, SupportBundle, Token,
-    UpdateAccount, UpdateNode, UpdatePlan, UpdateServer, UpdateSite, WhatIf, WhatIfAnswer, WhoAmI,
+    FailoverPolicy, FenceNode, Image, InstallApp, Instance, JoinToken, List, LogLines,
+    MetricResolution, MetricSubject, Metrics, NewJoinToken, NewToken, Node, Operation, Plan,
+    Profile, Release, ReleaseOperation, Rollback, Server, ServerOperation, SetBmc, Site,
+    SiteOperation, SupportBundle, Token, UpdateAccount, UpdateFailoverPolicy, UpdateNode,
+    UpdatePlan, UpdateServer, UpdateSite, WhatIf, WhatIfAnswer, WhoAmI,
 };
 use undine_model::lifecycle::OperationState;
 use undine_model::{
@@ -1047,6 +1048,42 @@ impl Client {
         self.answer(request).await
     }
 
+    /// Forgets how a node's power is cut.
+    ///
+    /// `DELETE /v1/nodes/{id}/bmc`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn unset_node_bmc(&self, id: NodeId, if_match: &str) -> Result<Node, ClientError> {
+        let request = self
+            .request(
+                Method::DELETE,
+                &["v1", "nodes", &id.to_string(), "bmc"],
+                &[],
+            )
+            .header("if-match", if_match);
+        self.answer(request).await
+    }
+
+    /// Says how a node's power is cut when it is dead.
+    ///
+    /// `PUT /v1/nodes/{id}/bmc`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn set_node_bmc(
+        &self,
+        id: NodeId,
+        if_match: &str,
+        body: &SetBmc,
+    ) -> Result<Node, ClientError> {
+        let request = self
+            .request(Method::PUT, &["v1", "nodes", &id.to_string(), "bmc"], &[])
+            .header("if-match", if_match)
+            .json(body);
+        self.answer(request).await
+    }
+
     /// Declares a node dead that control does not dare to: its servers come up elsewhere.
     ///
     /// `POST /v1/nodes/{id}/fence`
@@ -1482,6 +1519,35 @@ impl Client {
             )
             .header("if-match", if_match)
             .header("idempotency-key", idempotency_key);
+        self.answer(request).await
+    }
+
+    /// Shows how patient the cluster is with silent nodes, and how it copies disks.
+    ///
+    /// `GET /v1/settings/failover`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn get_failover_policy(&self) -> Result<FailoverPolicy, ClientError> {
+        let request = self.request(Method::GET, &["v1", "settings", "failover"], &[]);
+        self.answer(request).await
+    }
+
+    /// Changes that, from now on.
+    ///
+    /// `PATCH /v1/settings/failover`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn update_failover_policy(
+        &self,
+        if_match: &str,
+        body: &UpdateFailoverPolicy,
+    ) -> Result<FailoverPolicy, ClientError> {
+        let request = self
+            .request(Method::PATCH, &["v1", "settings", "failover"], &[])
+            .header("if-match", if_match)
+            .json(body);
         self.answer(request).await
     }
 

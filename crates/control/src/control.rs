@@ -1,6 +1,7 @@
 //! One instance of control: what every use case, operation and reconciler works with.
 
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -161,6 +162,8 @@ pub struct Inner {
     pub copies_due: Notify,
     /// One push at a time to each server.
     pub pushes: PushLocks,
+    /// Where programs that cut power are looked for.
+    pub fence_agents: Vec<PathBuf>,
     /// Where it dies, in tests.
     pub failpoints: Failpoints,
     /// An operation was made here.
@@ -184,7 +187,9 @@ pub struct Parts {
     /// Its key and certificate.
     pub credentials: Credentials,
     /// Where its blobs lie.
-    pub blobs: std::path::PathBuf,
+    pub blobs: PathBuf,
+    /// Where programs that cut power are looked for.
+    pub fence_agents: Vec<PathBuf>,
     /// Where it dies, in tests.
     pub failpoints: Failpoints,
 }
@@ -222,6 +227,7 @@ impl Control {
             credentials: parts.credentials,
             authority,
             sites_authority,
+            fence_agents: parts.fence_agents,
             failpoints: parts.failpoints,
         })))
     }

@@ -176,6 +176,19 @@ pub async fn settle(tx: &Tx, server: &Server) -> Result<()> {
     Ok(())
 }
 
+/// Within a transaction that has locked the server and will write it: copies in sync beyond those
+/// that it is to keep count no more. The owner's stays.
+pub async fn trim(tx: &Tx, server: &Server) -> Result<()> {
+    let copies = of(tx, server.id).await?;
+    let members = in_sync(&copies, server.node);
+    let beyond = members.iter().skip(server.replica_count.max(1) as usize);
+    let beyond: Vec<ReplicaId> = beyond.map(|copy| copy.id).collect();
+    if let Ok(next) = membership::degrade(&record(server, &copies), server.epoch, &beyond) {
+        follow(tx, &copies, &next, Some("the server keeps fewer copies")).await?;
+    }
+    Ok(())
+}
+
 /// Within a transaction that has locked the server: these copies are in sync no more, with the
 /// reason; the last one that is stays. Tells which left; the server's version rises if any did.
 pub async fn leave(

@@ -16,7 +16,7 @@ use crate::app::server_create::{candidate, needs};
 use crate::clock::now_ms;
 use crate::control::{Cluster, Control};
 use crate::copies::{self, Heir, heir};
-use crate::operations::{NewOperation, event_of, start_urgent, wake};
+use crate::operations::{NewOperation, event_of, start, start_urgent, wake};
 use crate::placement::Candidate;
 use crate::refusal::Result;
 use crate::routes::server_changed;
@@ -69,6 +69,9 @@ pub async fn fence_in(
             fenced.degraded.push(server.id);
         }
     }
+    if node.bmc.is_some() {
+        power_off(tx, id, reason).await?;
+    }
     let data = json!({
         "name": node.name, "reason": reason, "servers": fenced.moved,
         "degraded": fenced.degraded.len(),
@@ -76,6 +79,19 @@ pub async fn fence_in(
     let event = event_of("node.fenced", id.uuid(), None, data);
     tx.events().announce(vec![event]).await?;
     Ok(Some(fenced))
+}
+
+/// Somebody said how its power is cut: that follows, beside the fail-over.
+async fn power_off(tx: &Tx, id: NodeId, reason: &str) -> Result<()> {
+    let wish = NewOperation {
+        kind: "node.power_off",
+        subjects: vec![id.uuid()],
+        account: None,
+        params: json!({"node": id}),
+        reason: reason.to_owned(),
+    };
+    start(tx, wish).await?;
+    Ok(())
 }
 
 /// Declares a node dead.

@@ -25,6 +25,7 @@ pub mod operations;
 pub mod pages;
 pub mod placement;
 pub mod policy;
+pub mod power;
 pub mod refusal;
 pub mod routes;
 pub mod secrets;

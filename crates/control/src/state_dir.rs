@@ -48,6 +48,11 @@ impl StateDir {
         self.path.join("blobs")
     }
 
+    /// Where own programs that cut power lie; they come before Debian's.
+    pub fn fence_agents(&self) -> PathBuf {
+        self.path.join("fence-agents")
+    }
+
     /// Where the first token of the provider lies.
     pub fn provider_token(&self) -> PathBuf {
         self.path.join("provider-token")

@@ -32,9 +32,33 @@ answers! {
         pub lease_renewed_at: Option<i64>,
         /// When its certificate ends.
         pub certificate_expires_at: Option<i64>,
+        /// The fence agent that cuts its power when it is dead, if there is one.
+        pub bmc: Option<String>,
         /// When it joined.
         pub created_at: i64,
         /// Counts its changes.
+        pub version: i64,
+    }
+
+    /// How patient the cluster is with silent nodes, and how it copies disks.
+    pub struct FailoverPolicy {
+        /// A node with KVM may be dead after this silence, ms.
+        pub silence_kvm_ms: u64,
+        /// A node whose guests are emulated may be dead after this silence, ms.
+        pub silence_tcg_ms: u64,
+        /// When more than this share of the nodes falls silent together, nobody is declared dead.
+        pub brake_percent: u32,
+        /// What counts as together, ms.
+        pub brake_window_ms: u64,
+        /// A copy whose node has been away for so long is replaced elsewhere, ms.
+        pub replace_after_ms: u64,
+        /// A copy is filled with at most so many bytes a second; 0 for no limit.
+        pub limit_bytes_s: u64,
+        /// So many copies at once are filled on, or from, a node.
+        pub joins_per_node: u32,
+        /// Are connections between a server and its remote copies encrypted?
+        pub tls: bool,
+        /// Counts its changes; 0 as long as all of it is the default.
         pub version: i64,
     }
 
@@ -350,6 +374,44 @@ requests! {
     pub struct FenceNode {
         /// The node's name, word for word.
         pub confirm: String,
+    }
+
+    /// How a node's power is cut when it is dead: a program of Debian's fence-agents.
+    pub struct SetBmc {
+        /// The program, such as `fence_ipmilan`.
+        pub agent: String,
+        /// What it is told, such as `ip`, `username` and `password`. Never shown again.
+        #[serde(default)]
+        pub options: BTreeMap<String, String>,
+    }
+
+    /// Changes of how patient the cluster is, and how it copies disks.
+    #[derive(Default)]
+    pub struct UpdateFailoverPolicy {
+        /// A node with KVM may be dead after this silence, ms.
+        #[serde(default)]
+        pub silence_kvm_ms: Option<u64>,
+        /// A node whose guests are emulated may be dead after this silence, ms.
+        #[serde(default)]
+        pub silence_tcg_ms: Option<u64>,
+        /// When more than this share of the nodes falls silent together, nobody is declared dead.
+        #[serde(default)]
+        pub brake_percent: Option<u32>,
+        /// What counts as together, ms.
+        #[serde(default)]
+        pub brake_window_ms: Option<u64>,
+        /// A copy whose node has been away for so long is replaced elsewhere, ms.
+        #[serde(default)]
+        pub replace_after_ms: Option<u64>,
+        /// A copy is filled with at most so many bytes a second; 0 for no limit.
+        #[serde(default)]
+        pub limit_bytes_s: Option<u64>,
+        /// So many copies at once are filled on, or from, a node.
+        #[serde(default)]
+        pub joins_per_node: Option<u32>,
+        /// Are connections between a server and its remote copies encrypted?
+        #[serde(default)]
+        pub tls: Option<bool>,
     }
 
     /// A change of a node.

@@ -1,11 +1,16 @@
 //! Nodes, edges, instances, join tokens, capacity.
 
-use anyhow::Result;
-use undine_api::public::{CreateJoinToken, FenceNode, JoinRole, NodeUse, UpdateNode};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use undine_api::public::{
+    CreateJoinToken, FenceNode, JoinRole, NodeUse, SetBmc, UpdateFailoverPolicy, UpdateNode,
+};
 use undine_client::new_key;
 
 use super::{ANY, Context, confirm, every};
-use crate::args::{JoinRoleName, JoinToken, Node, WhatIf};
+use crate::args::{FailoverFlags, JoinRoleName, JoinToken, Node, Settings, WhatIf};
 use crate::show::say;
 
 const NODES: [(&str, &str); 7] = [
@@ -66,6 +71,12 @@ pub async fn node(context: &Context, command: Node) -> Result<()> {
             let wish = FenceNode { confirm };
             context.tell(&context.client.fence_node(id, &new_key(), &wish).await?)
         }
+        Node::Bmc {
+            node,
+            agent,
+            options,
+            none: _,
+        } => bmc(context, &node, agent.zip(options)).await,
         Node::Remove {
             node,
             sure,
@@ -79,11 +90,57 @@ pub async fn node(context: &Context, command: Node) -> Result<()> {
     }
 }
 
+/// What is told in confidence comes from a file: arguments are for everybody to read.
+async fn bmc(context: &Context, node: &str, wish: Option<(String, PathBuf)>) -> Result<()> {
+    let id = context.node(node).await?;
+    let Some((agent, file)) = wish else {
+        return context.tell(&context.client.unset_node_bmc(id, ANY).await?);
+    };
+    let text = if file.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())?
+    } else {
+        std::fs::read_to_string(&file).with_context(|| file.display().to_string())?
+    };
+    let mut options = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let (name, value) = line
+            .split_once('=')
+            .with_context(|| format!("`{}` has a line without `=`", file.display()))?;
+        options.insert(name.trim().to_owned(), value.to_owned());
+    }
+    let wish = SetBmc { agent, options };
+    context.tell(&context.client.set_node_bmc(id, ANY, &wish).await?)
+}
+
 async fn set(context: &Context, node: &str, state: NodeUse) -> Result<()> {
     let id = context.node(node).await?;
     let wish = UpdateNode { state };
     let answer = context.client.update_node(id, ANY, &wish).await?;
     context.tell(&answer)
+}
+
+pub async fn settings(context: &Context, command: Settings) -> Result<()> {
+    let Settings::Failover(flags) = command;
+    let wish = changes(&flags);
+    let policy = if wish == UpdateFailoverPolicy::default() {
+        context.client.get_failover_policy().await?
+    } else {
+        context.client.update_failover_policy(ANY, &wish).await?
+    };
+    context.tell(&policy)
+}
+
+fn changes(flags: &FailoverFlags) -> UpdateFailoverPolicy {
+    UpdateFailoverPolicy {
+        silence_kvm_ms: flags.silence_kvm_ms,
+        silence_tcg_ms: flags.silence_tcg_ms,
+        brake_percent: flags.brake_percent,
+        brake_window_ms: flags.brake_window_ms,
+        replace_after_ms: flags.replace_after_ms,
+        limit_bytes_s: flags.limit_bytes_s,
+        joins_per_node: flags.joins_per_node,
+        tls: flags.tls,
+    }
 }
 
 pub async fn instances(context: &Context) -> Result<()> {

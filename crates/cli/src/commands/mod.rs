@@ -32,6 +32,7 @@ pub async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Node(it) => cluster::node(context, it).await,
         Command::Instance(_) => cluster::instances(context).await,
         Command::Edge(_) => cluster::edges(context).await,
+        Command::Settings(it) => cluster::settings(context, it).await,
         Command::JoinToken(it) => cluster::join_token(context, it).await,
         Command::Capacity => cluster::capacity(context).await,
         Command::WhatIf(wish) => cluster::what_if(context, wish).await,

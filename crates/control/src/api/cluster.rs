@@ -22,6 +22,7 @@ pub fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(list_nodes))
         .routes(routes!(get_node, update_node, remove_node))
         .routes(routes!(fence_node))
+        .routes(routes!(set_node_bmc, unset_node_bmc))
         .routes(routes!(list_edges))
         .routes(routes!(list_instances))
         .routes(routes!(list_join_tokens, create_join_token))
@@ -122,6 +123,44 @@ async fn fence_node(
     Body(wish): Body<FenceNode>,
 ) -> Answer<Node> {
     let node = nodes::fence(&control, &caller, id, wish).await?;
+    Ok(Reply::at(node.version, node))
+}
+
+/// Says how a node's power is cut when it is dead.
+#[utoipa::path(
+    put,
+    path = "/v1/nodes/{id}/bmc",
+    tag = "nodes",
+    params(("id" = NodeId, Path, description = "The node.")),
+    request_body = SetBmc,
+    responses((status = 200, description = "It is known now.", body = Node))
+)]
+async fn set_node_bmc(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<NodeId>,
+    IfMatch(expected): IfMatch,
+    Body(wish): Body<SetBmc>,
+) -> Answer<Node> {
+    let node = nodes::set_bmc(&control, &caller, id, expected, Some(wish)).await?;
+    Ok(Reply::at(node.version, node))
+}
+
+/// Forgets how a node's power is cut.
+#[utoipa::path(
+    delete,
+    path = "/v1/nodes/{id}/bmc",
+    tag = "nodes",
+    params(("id" = NodeId, Path, description = "The node.")),
+    responses((status = 200, description = "It is forgotten.", body = Node))
+)]
+async fn unset_node_bmc(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<NodeId>,
+    IfMatch(expected): IfMatch,
+) -> Answer<Node> {
+    let node = nodes::set_bmc(&control, &caller, id, expected, None).await?;
     Ok(Reply::at(node.version, node))
 }
 

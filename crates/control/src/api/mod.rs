@@ -12,6 +12,7 @@ mod plans;
 mod releases;
 mod reply;
 mod servers;
+mod settings;
 mod sites;
 mod spec;
 mod tokens;
@@ -40,6 +41,7 @@ fn described() -> OpenApiRouter<Control> {
         .merge(plans::routes())
         .merge(releases::routes())
         .merge(servers::routes())
+        .merge(settings::routes())
         .merge(sites::routes())
         .merge(tokens::routes())
 }

@@ -22,6 +22,7 @@ pub mod server_create;
 pub mod server_loss;
 pub mod servers;
 pub mod sessions;
+pub mod settings;
 pub mod site_change;
 pub mod site_create;
 pub mod sites;

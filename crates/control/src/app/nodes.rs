@@ -2,7 +2,9 @@
 
 use serde_json::json;
 use undine_api::internal::NodeUsage;
-use undine_api::public::{Committed, FenceNode, List, Node, NodeUse, Operation, UpdateNode};
+use undine_api::public::{
+    Committed, FenceNode, List, Node, NodeUse, Operation, SetBmc, UpdateNode,
+};
 use undine_model::lifecycle::NodeState;
 use undine_model::{Bytes, NodeId, Slug};
 use undine_store::{Db, NodeFilter, Resolution, ServerFilter};
@@ -14,6 +16,7 @@ use crate::clock::now_ms;
 use crate::control::Control;
 use crate::fencing::{after, fence_in};
 use crate::operations::{NewOperation, start, wake};
+use crate::power::{self, Switch};
 use crate::refusal::{Refusal, Result};
 
 async fn show(control: &Control, node: undine_store::Node) -> Result<Node> {
@@ -50,6 +53,7 @@ async fn show(control: &Control, node: undine_store::Node) -> Result<Node> {
             .find(|lease| lease.node == node.id)
             .map(|l| l.renewed_at),
         certificate_expires_at: node.certificate_expires_at,
+        bmc: node.bmc.as_ref().and_then(power::agent_of),
         created_at: node.created_at,
         version: node.version,
     })
@@ -161,6 +165,46 @@ pub async fn update(
             format!("node/{id}"),
             None,
             json!({"state": node.state}),
+        )
+        .await?;
+    tx.commit().await?;
+    show(control, node).await
+}
+
+/// Says how a node's power is cut when it is dead; none: nobody cuts it.
+pub async fn set_bmc(
+    control: &Control,
+    caller: &Caller,
+    id: NodeId,
+    expected: Expected,
+    wish: Option<SetBmc>,
+) -> Result<Node> {
+    let agent = wish.as_ref().map(|wish| wish.agent.clone());
+    let bmc = match wish {
+        None => None,
+        Some(SetBmc { agent, options }) => {
+            let switch = Switch { agent, options };
+            switch.check()?;
+            if switch.program(&control.fence_agents).is_none() {
+                let why = format!("{} has no {}.", control.name, switch.agent);
+                return Err(Refusal::invalid("agent", why)
+                    .remedy("Install Debian's fence-agents on each of control's machines."));
+            }
+            Some(switch.seal(&control.secrets, id)?)
+        }
+    };
+    let tx = control.store.begin().await?;
+    let mut node = tx.nodes().lock(id).await?;
+    expected.check("node", node.version)?;
+    node.bmc = bmc;
+    let node = tx.nodes().update(&node, now_ms()).await?;
+    caller
+        .did(
+            &tx,
+            "node.bmc",
+            format!("node/{id}"),
+            None,
+            json!({"agent": agent}),
         )
         .await?;
     tx.commit().await?;

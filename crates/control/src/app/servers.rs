@@ -225,6 +225,7 @@ pub async fn begin(
     };
     if server.wanted == Wanted::Running {
         server.slots = server.replica_count;
+        copies::trim(tx, &server).await?;
         if state == ServerState::Failed {
             // Nothing that the earlier run may still have under way counts (decision 13).
             server.epoch += 1;

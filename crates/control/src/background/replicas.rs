@@ -42,11 +42,12 @@ pub(super) async fn turn(control: &Control) -> Result<()> {
         let all = copies::of(&control.store, server.id).await?;
         let told = copies::told(&all, server.node);
         let lacks = copies::in_sync(&all, None).len() < wanted(&server);
+        let is_due = lacks || surplus(&server, &all).is_some();
         if lacks && !control.slots.knows(server.id, server.epoch, &told) {
             let control = control.clone();
             tokio::spawn(async move { slots::tell(&control, server.id).await });
         }
-        if lacks && server.operation.is_none() {
+        if is_due && server.operation.is_none() {
             look(control, &server, &policy, &mut load).await?;
         }
     }
@@ -56,6 +57,16 @@ pub(super) async fn turn(control: &Control) -> Result<()> {
 /// As many copies as fit into the slots that it runs with.
 fn wanted(server: &Server) -> usize {
     server.slots.min(server.replica_count) as usize
+}
+
+/// A copy that is one too many: it is not in sync, and those that are are enough.
+fn surplus(server: &Server, copies: &[Replica]) -> Option<ReplicaId> {
+    let is_enough = copies::in_sync(copies, None).len() >= wanted(server)
+        && copies.len() > server.replica_count as usize;
+    let is_idle =
+        |copy: &&Replica| !matches!(copy.state, ReplicaState::InSync | ReplicaState::Syncing);
+    let idle = copies.iter().find(is_idle).filter(|_| is_enough);
+    idle.map(|copy| copy.id)
 }
 
 /// How many copies are being filled on, or from, each node.
@@ -99,6 +110,8 @@ enum Next {
     Add,
     /// Give this one up for another.
     Replace(ReplicaId),
+    /// Give this one up: there are enough.
+    Remove(ReplicaId),
 }
 
 fn next(
@@ -113,7 +126,7 @@ fn next(
         return Next::Watch(copy.id);
     }
     if copies::in_sync(copies, None).len() >= wanted(server) {
-        return Next::Wait;
+        return surplus(server, copies).map_or(Next::Wait, Next::Remove);
     }
     let lacking = |copy: &&Replica| copy.state != ReplicaState::InSync;
     if let Some(copy) = copies
@@ -164,11 +177,16 @@ async fn look(control: &Control, server: &Server, policy: &Policy, load: &mut Lo
         },
         Next::Replace(id) => match new_copy(control, &tx, &server, &all).await? {
             Some(copy) => {
-                give_up(&tx, &server, all.iter().find(|copy| copy.id == id)).await?;
+                let why = "the copy was replaced while its node was away";
+                give_up(&tx, &server, &all, id, why).await?;
                 (copy, JoinMethod::Full)
             }
             None => return Ok(()),
         },
+        Next::Remove(id) => {
+            give_up(&tx, &server, &all, id, "the server keeps fewer copies").await?;
+            return Ok(tx.commit().await?);
+        }
     };
     let busy = load.is_full(copy.node, policy)
         || server.node.is_some_and(|node| load.is_full(node, policy));
@@ -290,11 +308,18 @@ async fn new_copy(
     Ok(choice.ok().map(|choice| replica(server, choice.node)))
 }
 
-/// The copy is given up; its node removes it when it is back.
-async fn give_up(tx: &Tx, server: &Server, copy: Option<&Replica>) -> Result<()> {
-    let Some(copy) = copy else { return Ok(()) };
-    let all = copies::of(tx, server.id).await?;
-    if let Err(refusal) = membership::remove(&copies::record(server, &all), copy.id) {
+/// The copy is given up; its node removes it, when it is back if it is away.
+async fn give_up(
+    tx: &Tx,
+    server: &Server,
+    all: &[Replica],
+    id: ReplicaId,
+    why: &str,
+) -> Result<()> {
+    let Some(copy) = all.iter().find(|copy| copy.id == id) else {
+        return Ok(());
+    };
+    if let Err(refusal) = membership::remove(&copies::record(server, all), id) {
         tracing::info!(server = %server.name, %refusal, "a copy is not given up");
         return Ok(());
     }
@@ -308,7 +333,7 @@ async fn give_up(tx: &Tx, server: &Server, copy: Option<&Replica>) -> Result<()>
         server: server.id,
         node: copy.node,
         epoch: server.epoch,
-        reason: "the copy was replaced while its node was away".to_owned(),
+        reason: why.to_owned(),
     };
     tx.removals().insert(&removal).await?;
     Ok(())

@@ -107,6 +107,7 @@ pub async fn open(state: &StateDir, failpoints: Failpoints) -> anyhow::Result<Co
         secrets,
         credentials,
         blobs: state.blobs(),
+        fence_agents: vec![state.fence_agents(), "/usr/sbin".into()],
         failpoints,
     })
     .await

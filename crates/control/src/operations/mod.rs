@@ -7,6 +7,7 @@ mod app_install;
 mod database;
 mod engine;
 mod new;
+mod node_power_off;
 mod node_remove;
 mod release;
 mod server_failover;
@@ -87,6 +88,7 @@ pub const KINDS: &[&Kind] = &[
     &release::DEPLOY,
     &release::ROLLBACK,
     &app_install::INSTALL,
+    &node_power_off::POWER_OFF,
     &node_remove::REMOVE,
 ];
 

@@ -298,6 +298,27 @@ async fn a_copy_is_filled_once_although_control_dies_at_every_boundary() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_node_s_power_is_cut_although_control_dies_at_every_boundary() {
+    for point in boundaries("node.power_off") {
+        let mut three = Three::quiet(World::new().await).await;
+        let told = three.fence_agent();
+        three.set_bmc(0, "fence_test").await.expect(200);
+        three.world.instances[0]
+            .failpoints
+            .set(&point, Action::Halt);
+        three.kill(0);
+        three.fence(0).await.expect(200);
+        three.world.instances[0].failpoints.halted().await;
+        three.world.restart(0).await;
+        let node = three.nodes[0].id.to_string();
+        three.operation_ends(&node, "node.power_off").await;
+        let ended = three.operations(&node, "node.power_off").await;
+        assert_eq!(ended, ["succeeded"], "died at {point}");
+        assert!(told.is_file());
+    }
+}
+
 #[test]
 fn every_kind_is_in_one_of_the_crash_tests() {
     let text = include_str!("crashes.rs");

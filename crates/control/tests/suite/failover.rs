@@ -1,5 +1,7 @@
 //! Nodes die: their servers come up elsewhere, once, with the copy that has every write.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -86,6 +88,24 @@ impl Three {
         let instance = self.world.instances[0].internal;
         self.nodes[owner].send_report(instance).await.unwrap();
         (other, copy)
+    }
+
+    /// A fence agent that notes in this file what it was told, and succeeds.
+    pub fn fence_agent(&self) -> PathBuf {
+        let folder = self.world.instances[0].state.fence_agents();
+        std::fs::create_dir_all(&folder).unwrap();
+        let (agent, told) = (folder.join("fence_test"), folder.join("told"));
+        std::fs::write(&agent, format!("#!/bin/sh\ncat >{}\n", told.display())).unwrap();
+        std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o755)).unwrap();
+        told
+    }
+
+    /// Says how a node's power is cut.
+    pub async fn set_bmc(&self, index: usize, agent: &str) -> Reply {
+        let path = format!("/v1/nodes/{}/bmc", self.nodes[index].id);
+        let options = json!({"ip": "192.0.2.9", "password": "x"});
+        let wish = json!({"agent": agent, "options": options});
+        self.world.change("PUT", &path, Some(wish)).await
     }
 
     /// The states of a server's operations of this kind, the newest first.
@@ -358,6 +378,105 @@ async fn a_copy_whose_file_is_gone_is_filled_in_full_and_never_by_what_changed()
     assert!(
         !joins.is_empty() && joins.iter().all(|call| call.ends_with(" Full")),
         "{joins:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_keeps_more_or_fewer_copies_from_its_next_start() {
+    let three = Three::quiet(World::new().await).await;
+    let server = three.world.server("web-1", "static").await;
+    let restart = async |replicas: usize| {
+        let path = format!("/v1/servers/{server}");
+        let wish = json!({"replicas": replicas});
+        three
+            .world
+            .change("PATCH", &path, Some(wish))
+            .await
+            .expect(200);
+        let path = format!("{path}/restart");
+        let reply = three.world.post(&path, json!({})).await.expect(202);
+        three.world.done(&reply).await;
+        three
+            .until(&server, |it| {
+                let kept = it.0["replicas"].as_array().unwrap().len();
+                it.copies("in_sync").len() == replicas && kept == replicas
+            })
+            .await;
+    };
+    restart(3).await;
+    restart(1).await;
+    let owner = three.owner(&server).await;
+    // The files of those that were given up go as well.
+    let since = Instant::now();
+    let has_copy = |at: &usize| three.nodes[*at].state().replicas.contains_key(&id(&server));
+    while (0..3).any(|at| at != owner && has_copy(&at)) {
+        assert!(since.elapsed() < Duration::from_secs(30));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(has_copy(&owner));
+    restart(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_survivor_whose_file_is_gone_costs_nothing_while_another_is_there() {
+    let three = Three::new().await;
+    let wish = json!({"name": "all", "profile": "static", "replicas": 3});
+    let reply = three.world.post("/v1/servers", wish).await.expect(202);
+    three.world.done(&reply).await;
+    let server = reply.text("/server/id");
+    let (owner, failpoints) = (
+        three.owner(&server).await,
+        &three.world.instances[0].failpoints,
+    );
+    failpoints.set("server.failover/fence/before", Action::Wait);
+    three.kill(owner);
+    let moved = three.until(&server, |it| it.0["epoch"] == 2).await;
+    assert_eq!(moved.copies("in_sync").len(), 2, "{:#}", moved.0);
+    let heir = three.owner(&server).await;
+    let other = (0..3).find(|at| *at != owner && *at != heir).unwrap();
+    three.nodes[other].state().replicas.remove(&id(&server));
+    failpoints.clear();
+    let back = three.until(&server, Shown::running).await;
+    assert_eq!(three.owner(&server).await, heir);
+    assert_eq!(back.copies("in_sync").len(), 1, "{:#}", back.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_node_s_power_is_cut_where_somebody_said_how() {
+    let three = Three::new().await;
+    let told = three.fence_agent();
+    let refused = three.set_bmc(0, "fence_none").await.expect(422);
+    assert_eq!(refused.text("/field"), "agent");
+    let node = three.set_bmc(0, "fence_test").await.expect(200);
+    assert_eq!(node.text("/bmc"), "fence_test");
+    assert!(!node.body.to_string().contains("192.0.2.9"));
+    three.kill(0);
+    three.node_is(0, "fenced").await;
+    three
+        .operation_ends(&three.nodes[0].id.to_string(), "node.power_off")
+        .await;
+    let told = std::fs::read_to_string(told).unwrap();
+    assert_eq!(told, "action=off\nip=192.0.2.9\npassword=x\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policy_is_changed_by_field_and_only_to_what_makes_sense() {
+    let world = World::new().await;
+    let path = "/v1/settings/failover";
+    let change = async |wish| world.change("PATCH", path, Some(wish)).await;
+    let before = world.get(path).await.expect(200);
+    assert_eq!(
+        (&before.body["tls"], &before.body["version"]),
+        (&json!(true), &json!(0))
+    );
+    let refused = change(json!({"silence_kvm_ms": 500})).await.expect(422);
+    assert_eq!(refused.text("/field"), "silence_kvm_ms");
+    let after = change(json!({"joins_per_node": 3})).await;
+    assert_eq!(after.expect(200).body["joins_per_node"], 3);
+    let after = change(json!({"tls": false})).await.expect(200);
+    assert_eq!(
+        (&after.body["joins_per_node"], &after.body["version"]),
+        (&json!(3), &json!(2))
     );
 }
 

@@ -92,6 +92,8 @@ fn example(method: &str, path: &str, things: &Things) -> Option<Value> {
         ("POST", "/v1/sites/{id}/rollback") => json!({}),
         ("POST", "/v1/databases") => json!({"site": site, "name": "more"}),
         ("PATCH", "/v1/nodes/{id}") => json!({"state": "cordoned"}),
+        ("PUT", "/v1/nodes/{id}/bmc") => json!({"agent": "fence_test"}),
+        ("PATCH", "/v1/settings/failover") => json!({"tls": true}),
         ("POST", "/v1/nodes/{id}/fence") => json!({"confirm": "node-1"}),
         ("POST", "/v1/servers/{id}/accept-loss") => json!({"confirm": "web-1", "node": "node-1"}),
         ("POST", "/v1/join-tokens") => json!({"role": "node"}),
