@@ -8,6 +8,7 @@ pub mod checker;
 mod disk;
 mod faults;
 mod plan;
+mod planted;
 mod power;
 mod told;
 
@@ -25,6 +26,7 @@ use crate::trial::journal::{Journal, now_ms};
 use crate::up::supervise;
 use checker::Violation;
 use plan::{Fault, Inventory, Round};
+use planted::Plant;
 
 pub use power::run_if_called_so as run_as_recorder;
 
@@ -33,6 +35,8 @@ const USAGE: &str = "usage: cargo xtask chaos [options]
   --rounds N     so many faults, one after the other (default 50)
   --seed S       decides which (default 1)
   --limit S      seconds that a server may be without an answer (default 60)
+  --plant WHAT   instead: put a mistake into a fresh cluster (no-flush, threshold-1,
+                 stale-promoted) and see that the judge finds it
 
 The judge's report: target/chaos/report.json; all that visitors met: target/chaos/log.json.
 Without a running cluster one is started: three nodes, two instances of control on PostgreSQL.";
@@ -46,7 +50,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         println!("{USAGE}");
         return Ok(());
     }
-    let flags = Flags::read(arguments, &["rounds", "seed", "limit"], &[])?;
+    let flags = Flags::read(arguments, &["rounds", "seed", "limit", "plant"], &[])?;
     let rounds: usize = flags.number("rounds", 50)?;
     let seed: u64 = flags.number("seed", 1)?;
     let limit = Duration::from_secs(flags.number("limit", 60)?);
@@ -62,6 +66,16 @@ pub fn run(arguments: &[String]) -> Result<()> {
         "postgres",
     ];
     words.extend(recorder.iter().flat_map(|path| ["--storage-daemon", path]));
+    let plant: Option<Plant> = flags.text("plant").map(str::parse).transpose()?;
+    let mut mistake = Vec::new();
+    if let Some(plant) = plant {
+        ensure!(
+            recorder.is_some(),
+            "a mistake is planted in a fresh cluster: run `cargo xtask down` first"
+        );
+        mistake = plant.prepare()?;
+    }
+    words.extend(mistake.iter().map(String::as_str));
     let cluster = Cluster::open_or(&words)?;
     ensure!(
         cluster.nodes.len() >= 3,
@@ -83,7 +97,10 @@ pub fn run(arguments: &[String]) -> Result<()> {
         faults: BTreeMap::new(),
         not_recovered: Vec::new(),
     };
-    chaos.run(seed, &plan::plan(seed, rounds, inventory))
+    match plant {
+        Some(plant) => chaos.see(plant),
+        None => chaos.run(seed, &plan::plan(seed, rounds, inventory)),
+    }
 }
 
 struct Chaos<'a> {
@@ -127,6 +144,34 @@ impl Chaos<'_> {
             Some(error) => Err(error),
             None => found.map(drop).and_then(|()| outcome.pass()),
         }
+    }
+
+    /// The judge has to find a mistake that was planted.
+    fn see(mut self, plant: Plant) -> Result<()> {
+        let crowd = Crowd::gather(&self.cluster.edges, self.fleet, &self.journal);
+        let came_out = plant.bring_out(&mut self);
+        let found = crowd.dismiss();
+        came_out?;
+        let log = self.journal.log(|log| log.clone());
+        let verdict = checker::judge(&log, found.as_deref().unwrap_or_default());
+        let (lost, twice) = (verdict.lost_writes.len(), verdict.double_owner.len());
+        let stale = verdict.stale_reads.len();
+        println!(
+            "{plant:?}: the judge found {lost} lost writes, {twice} double owners, {stale} stale pages"
+        );
+        for it in verdict
+            .lost_writes
+            .iter()
+            .chain(&verdict.stale_reads)
+            .take(4)
+        {
+            println!("  {}: {}", it.site, it.what);
+        }
+        ensure!(
+            lost + twice + stale > 0,
+            "the judge is blind: it found nothing"
+        );
+        Ok(())
     }
 
     fn round(&mut self, round: &Round) -> Result<()> {

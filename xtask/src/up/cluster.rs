@@ -161,7 +161,8 @@ pub fn nodes(places: &[NodePlace], options: &Options) -> Result<()> {
         }
         let node = variables(&place.state, &[("EXTRA", &extra)]);
         let name = |part: &str| format!("{}-{part}", place.name);
-        keep(
+        keep_as(
+            options.agent.as_deref(),
             &name("agent"),
             "undine-node.service",
             Some(&place.namespace),
@@ -299,9 +300,21 @@ fn keep(
     namespace: Option<&str>,
     variables: &BTreeMap<String, String>,
 ) -> Result<()> {
+    keep_as(None, name, unit_name, namespace, variables)
+}
+
+/// The same with another program than the one that was built here.
+fn keep_as(
+    other: Option<&str>,
+    name: &str,
+    unit_name: &str,
+    namespace: Option<&str>,
+    variables: &BTreeMap<String, String>,
+) -> Result<()> {
     let mut words = unit::command_line(unit_name, variables)?;
     let program = words[0].trim_start_matches("/usr/bin/").to_owned();
-    words[0] = layout::program(&program).display().to_string();
+    let built = || layout::program(&program).display().to_string();
+    words[0] = other.map_or_else(built, str::to_owned);
     words.splice(0..0, unit::niceness(unit_name)?);
     let log = layout::target().join(format!("logs/{name}.log"));
     fs::create_dir_all(layout::target().join("logs"))?;

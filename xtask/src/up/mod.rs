@@ -8,7 +8,7 @@ pub mod layout;
 pub mod network;
 mod options;
 mod phases;
-mod postgres;
+pub mod postgres;
 mod summary;
 pub mod supervise;
 mod undine;

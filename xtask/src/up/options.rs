@@ -38,6 +38,8 @@ pub struct Options {
     pub https_port: u16,
     /// The name that the demo sites and the panel are below.
     pub domain: String,
+    /// The nodes' agent, when it is not the one that was built here.
+    pub agent: Option<String>,
     /// What agents start instead of the storage daemon.
     pub storage_daemon: Option<String>,
 }
@@ -53,6 +55,7 @@ pub const USAGE: &str = "usage: cargo xtask up [options]
   --http-port PORT      plain HTTP at the edges (default 8080)
   --https-port PORT     HTTPS at the edges (default 8443)
   --domain NAME         sites and panel live below it (default localhost)
+  --agent PATH          a program that is the nodes' agent instead of the one built here
   --storage-daemon PATH a program that serves disks instead of qemu-storage-daemon
   --no-demo             no demo servers and sites
   --keep-failed         when something fails, leave what was begun, to look at it
@@ -75,6 +78,7 @@ impl Options {
             http_port: 8080,
             https_port: 8443,
             domain: "localhost".to_owned(),
+            agent: None,
             storage_daemon: None,
         };
         let mut words = arguments.iter();
@@ -93,6 +97,7 @@ impl Options {
                 "--http-port" => options.http_port = number(word, value()?)?,
                 "--https-port" => options.https_port = number(word, value()?)?,
                 "--domain" => options.domain.clone_from(value()?),
+                "--agent" => options.agent = Some(value()?.clone()),
                 "--storage-daemon" => options.storage_daemon = Some(value()?.clone()),
                 "--detach" => options.detach = true,
                 "--no-install" => options.install = false,

@@ -48,6 +48,14 @@ pub fn prepare() -> Result<Option<PathBuf>> {
     Ok(Some(recorder))
 }
 
+/// Beside the recorder when disks are not to flush: a mistake on purpose.
+const NO_FLUSH: &str = "no-flush";
+
+/// Daemons that are started from now on never flush.
+pub fn never_flush() -> Result<()> {
+    fs::write(folder().join(NO_FLUSH), b"").context("the mistake could not be planted")
+}
+
 /// Are the writes of the cluster's disks logged?
 pub fn is_logged() -> bool {
     folder().join(DAEMON).exists()

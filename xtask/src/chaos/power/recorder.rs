@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::log::copy_sparse;
-use super::{DAEMON, LOGS, Recording};
+use super::{DAEMON, LOGS, NO_FLUSH, Recording};
 
 /// When this program goes by the storage daemon's name: becomes it, and does not return but when
 /// that fails.
@@ -30,14 +30,15 @@ pub fn run_if_called_so() -> Option<ExitCode> {
 }
 
 fn become_daemon(own: &Path) -> Result<std::convert::Infallible> {
-    let logs = own.parent().context("no folder")?.join(LOGS);
+    let folder = own.parent().context("no folder")?;
+    let (logs, flushes) = (folder.join(LOGS), !folder.join(NO_FLUSH).exists());
     let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
     let image = words.iter().find_map(|word| image_file(word.to_str()?));
     if let Some(image) = image {
         let recording = Recording::of(Path::new(&image), &logs);
         begin(&recording).with_context(|| format!("no log for {image}"))?;
         for word in &mut words {
-            if let Some(told) = word.to_str().and_then(|it| logged(it, &recording)) {
+            if let Some(told) = word.to_str().and_then(|it| logged(it, &recording, flushes)) {
                 *word = told.into();
             }
         }
@@ -56,13 +57,16 @@ fn image_file(word: &str) -> Option<String> {
 }
 
 /// The same node, if it is the image's format, with a log between it and its file.
-fn logged(word: &str, recording: &Recording) -> Option<String> {
+fn logged(word: &str, recording: &Recording, flushes: bool) -> Option<String> {
     let mut node: Value = serde_json::from_str(word).ok()?;
     let file = node["file"].as_str()?.to_owned();
     node["file"] = json!({
         "driver": "blklogwrites", "discard": "unmap", "file": file,
         "log": {"driver": "file", "filename": recording.log},
     });
+    if !flushes {
+        node["cache"]["no-flush"] = true.into();
+    }
     Some(node.to_string())
 }
 
@@ -90,9 +94,14 @@ mod tests {
         let recording = Recording::of(Path::new("/a/image.qcow2"), Path::new("/logs"));
         let file = r#"{"driver":"file","node-name":"image-file","filename":"/a/image.qcow2"}"#;
         assert_eq!(image_file(file).as_deref(), Some("/a/image.qcow2"));
-        assert_eq!(logged(file, &recording), None);
+        assert_eq!(logged(file, &recording, true), None);
         let format = r#"{"driver":"qcow2","node-name":"image","file":"image-file"}"#;
-        let told: Value = serde_json::from_str(&logged(format, &recording).unwrap()).unwrap();
+        let node = |flushes| -> Value {
+            serde_json::from_str(&logged(format, &recording, flushes).unwrap()).unwrap()
+        };
+        assert_eq!(node(false)["cache"]["no-flush"], true);
+        let told = node(true);
+        assert!(told["cache"].is_null());
         assert_eq!(told["file"]["driver"], "blklogwrites");
         assert_eq!(told["file"]["file"], "image-file");
         assert_eq!(told["node-name"], "image");
