@@ -89,6 +89,22 @@ async fn a_session_counts_the_visits_of_one_visitor_through_both_edges() -> Resu
 }
 
 #[tokio::test]
+async fn requests_of_one_session_at_the_same_time_are_all_counted() -> Result<()> {
+    const AT_ONCE: usize = 8;
+    let summary = Summary::read()?;
+    let shop = summary.site("shop")?;
+    let visitor = Visitor::at(&summary.edges[0].address)?;
+    let first = visitor.get(&shop.host, "/").await?;
+    let visits = (0..AT_ONCE).map(|_| visitor.get_with(&shop.host, "/", &first.cookies));
+    let pages = futures_util::future::try_join_all(visits).await?;
+    assert!(pages.iter().all(|page| page.status == 200));
+    let last = visitor.get_with(&shop.host, "/", &first.cookies).await?;
+    let wanted = format!(r#"<strong id="visits">{}</strong>"#, AT_ONCE + 2);
+    assert!(last.body.contains(&wanted), "{}", last.body);
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_owner_logs_in_to_wordpress_in_a_browser() -> Result<()> {
     let summary = Summary::read()?;
     let credentials = std::fs::read_to_string(&summary.credentials_file)?;

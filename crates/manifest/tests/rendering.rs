@@ -96,7 +96,7 @@ fn a_php_site_gets_a_pool_with_its_own_limits() {
         "pm.max_children = 5",
         "php_value[memory_limit] = '128M'",
         "env[APP_KEY] = 'a;b\"$c'",
-        "php_admin_value[open_basedir] = /srv/sites/20001/:/usr/share/php/",
+        "php_admin_value[open_basedir] = /srv/sites/20001/:/usr/share/php/:/run/undine/php-lib/",
         "php_admin_value[session.save_path] = /srv/sites/20001/sessions",
     ] {
         assert!(
