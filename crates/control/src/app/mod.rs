@@ -18,6 +18,7 @@ pub mod people;
 pub mod plans;
 pub mod releases;
 pub mod reports;
+pub mod second;
 pub mod server_create;
 pub mod server_loss;
 pub mod servers;

@@ -7,7 +7,7 @@ use undine_store::{
     Staff, Store,
 };
 
-use super::sessions::{Place, Viewer};
+use super::sessions::{Entered, Place, Viewer};
 use super::{passwords, sessions};
 use crate::clock::{new_id, new_secret, now_ms, sha256};
 use crate::control::Control;
@@ -91,14 +91,14 @@ fn checked(wish: &Welcome) -> Result<(String, String)> {
     Ok((email, name))
 }
 
-/// Uses a link up: makes the person, or sets the known one's password, and logs them in. Answers
-/// the session's secret. What is refused leaves the link as it was.
+/// Uses a link up: makes the person, or sets the known one's password, and lets them in, half so
+/// when they have a second step. What is refused leaves the link as it was.
 pub async fn welcome(
     control: &Control,
     secret: &str,
     wish: Welcome,
     place: &Place,
-) -> Result<String> {
+) -> Result<Entered> {
     let (_, known) = invited(control, secret).await?;
     let (email, name) = match &known {
         Some(person) => (person.email.clone(), person.name.clone()),
@@ -130,6 +130,7 @@ pub async fn welcome(
                 name,
                 staff: link.staff,
                 password_hash,
+                second: None,
             };
             tx.people().insert(&person).await?;
             person
@@ -148,7 +149,7 @@ pub async fn welcome(
         tx.memberships().insert(&membership).await?;
     }
     tx.commit().await?;
-    sessions::begin(control, &person, place).await
+    sessions::enter(control, &person, place).await
 }
 
 /// Somebody on the list of people.
@@ -248,15 +249,22 @@ pub async fn invite(
     Ok(format!("/welcome/{secret}"))
 }
 
-/// Takes a person away from what the viewer sees. The last owner stays.
-pub async fn remove(control: &Control, viewer: &Viewer, id: PersonId) -> Result<()> {
+/// The people of what the viewer sees, when they may change them and this one is among them.
+pub async fn managed(control: &Control, viewer: &Viewer, id: PersonId) -> Result<Vec<Listed>> {
     may(viewer)?;
     let people = all(control, viewer).await?;
+    if people.iter().any(|one| one.person.id == id) {
+        return Ok(people);
+    }
+    let id = id.to_string();
+    Err(viewer.caller.stranger(control, "person", &id).await)
+}
+
+/// Takes a person away from what the viewer sees. The last owner stays.
+pub async fn remove(control: &Control, viewer: &Viewer, id: PersonId) -> Result<()> {
+    let people = managed(control, viewer, id).await?;
     let Some(found) = people.iter().find(|one| one.person.id == id) else {
-        return Err(viewer
-            .caller
-            .stranger(control, "person", &id.to_string())
-            .await);
+        return Ok(());
     };
     let owners = people.iter().filter(|one| one.role == "owner").count();
     if found.role == "owner" && owners == 1 {
@@ -290,6 +298,27 @@ pub async fn remove(control: &Control, viewer: &Viewer, id: PersonId) -> Result<
     Ok(())
 }
 
+/// Somebody who is logged in gives their password once more, before something that matters.
+pub async fn prove(
+    control: &Control,
+    viewer: &Viewer,
+    password: &str,
+    place: &Place,
+) -> Result<()> {
+    let person = &viewer.person;
+    let counted = passwords::counted(&person.email, &place.network());
+    for (what, free) in &counted {
+        passwords::count(control, what, *free).await?;
+    }
+    if !passwords::is_right(password.to_owned(), Some(person.password_hash.clone())).await? {
+        return Err(Refusal::invalid("old", "This is not your password now."));
+    }
+    for (what, _) in &counted {
+        control.store.failures().forget(what).await?;
+    }
+    Ok(())
+}
+
 /// Changes the viewer's own password; their other sessions end.
 pub async fn change_password(
     control: &Control,
@@ -298,17 +327,8 @@ pub async fn change_password(
     new: &str,
     place: &Place,
 ) -> Result<()> {
+    prove(control, viewer, old, place).await?;
     let person = &viewer.person;
-    let counted = passwords::counted(&person.email, &place.network());
-    for (what, free) in &counted {
-        passwords::count(control, what, *free).await?;
-    }
-    if !passwords::is_right(old.to_owned(), Some(person.password_hash.clone())).await? {
-        return Err(Refusal::invalid("old", "This is not your password now."));
-    }
-    for (what, _) in &counted {
-        control.store.failures().forget(what).await?;
-    }
     passwords::check(new, &[&person.email, &person.name])?;
     let password_hash = passwords::hash(new.to_owned()).await?;
     let tx = control.store.begin().await?;

@@ -9,7 +9,7 @@ use undine_store::{
 use uuid::Uuid;
 
 use super::caller::Caller;
-use super::passwords;
+use super::{passwords, second};
 use crate::clock::{new_id, new_secret, now_ms, sha256};
 use crate::control::Control;
 use crate::refusal::{Refusal, Result};
@@ -82,13 +82,22 @@ impl Place {
     }
 }
 
-/// Logs in; answers the secret of the new session.
+/// How far somebody came.
+#[derive(Debug)]
+pub enum Entered {
+    /// Logged in: the secret of the new session.
+    In(String),
+    /// The password was right, a code is wanted: the note for the second step.
+    Half(String),
+}
+
+/// Logs in, or half so when there is a second step.
 pub async fn log_in(
     control: &Control,
     email: &str,
     password: &str,
     place: &Place,
-) -> Result<String> {
+) -> Result<Entered> {
     let email = email.trim().to_lowercase();
     let counted = passwords::counted(&email, &place.network());
     for (what, free) in &counted {
@@ -113,7 +122,15 @@ pub async fn log_in(
     for (what, _) in &counted {
         control.store.failures().forget(what).await?;
     }
-    begin(control, &person, place).await
+    enter(control, &person, place).await
+}
+
+/// Somebody has proved who they are, but for a second step.
+pub async fn enter(control: &Control, person: &Person, place: &Place) -> Result<Entered> {
+    if second::is_on(person) {
+        return second::note(control, person).map(Entered::Half);
+    }
+    begin(control, person, place).await.map(Entered::In)
 }
 
 /// A new session, always with a new secret; answers the secret.

@@ -29,23 +29,41 @@ pub fn cookie_name(headers: &HeaderMap) -> &'static str {
 
 /// `Set-Cookie` that begins a session; an empty secret ends it.
 pub fn cookie(headers: &HeaderMap, secret: &str) -> Result<HeaderValue> {
-    let name = cookie_name(headers);
-    let secure = if name.starts_with("__Host-") {
-        "; Secure"
-    } else {
-        ""
+    set(headers, cookie_name(headers), secret, 90 * 24 * 3_600)
+}
+
+/// `Set-Cookie` that says that the password was right; an empty note forgets it.
+pub fn half(headers: &HeaderMap, note: &str) -> Result<HeaderValue> {
+    set(headers, half_name(headers), note, 600)
+}
+
+/// What the browser says of its first step.
+pub fn noted(headers: &HeaderMap) -> Option<String> {
+    kept(headers, half_name(headers))
+}
+
+fn half_name(headers: &HeaderMap) -> &'static str {
+    match cookie_name(headers) {
+        "undine" => "undine-half",
+        _ => "__Host-undine-half",
+    }
+}
+
+fn set(headers: &HeaderMap, name: &str, value: &str, age_s: u32) -> Result<HeaderValue> {
+    let secure = match cookie_name(headers) {
+        "undine" => "",
+        _ => "; Secure",
     };
-    let age = if secret.is_empty() {
-        0
-    } else {
-        90 * 24 * 3_600
-    };
-    let text = format!("{name}={secret}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}");
+    let age = if value.is_empty() { 0 } else { age_s };
+    let text = format!("{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}");
     HeaderValue::from_str(&text).map_err(|error| Refusal::internal(&error))
 }
 
 fn secret(headers: &HeaderMap) -> Option<String> {
-    let name = cookie_name(headers);
+    kept(headers, cookie_name(headers))
+}
+
+fn kept(headers: &HeaderMap, name: &str) -> Option<String> {
     let all = headers.get_all(header::COOKIE).into_iter();
     all.filter_map(|value| value.to_str().ok())
         .flat_map(|text| text.split(';'))

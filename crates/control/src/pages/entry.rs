@@ -10,7 +10,8 @@ use super::door;
 use super::fields::Fields;
 use super::frame::page;
 use crate::app::people::{self, Welcome};
-use crate::app::sessions::{self, Place, Viewer};
+use crate::app::second;
+use crate::app::sessions::{self, Entered, Place, Viewer};
 use crate::control::Control;
 use crate::refusal::{Refusal, Result};
 
@@ -24,6 +25,7 @@ struct Entry {
     problem: Option<Problem>,
     asks_email: bool,
     asks_name: bool,
+    asks_code: bool,
     fresh: bool,
     email: String,
     name: String,
@@ -75,12 +77,48 @@ fn with_status(refusal: &Refusal, entry: &Entry) -> Result<Response> {
     Ok((status, page(entry)?).into_response())
 }
 
-fn let_in(headers: &HeaderMap, secret: &str) -> Result<Response> {
-    Ok((
-        [(header::SET_COOKIE, door::cookie(headers, secret)?)],
-        Redirect::to("/"),
-    )
-        .into_response())
+fn let_in(headers: &HeaderMap, entered: &Entered) -> Result<Response> {
+    let (cookie, to) = match entered {
+        Entered::In(secret) => (door::cookie(headers, secret)?, "/"),
+        Entered::Half(note) => (door::half(headers, note)?, "/login/second"),
+    };
+    Ok(([(header::SET_COOKIE, cookie)], Redirect::to(to)).into_response())
+}
+
+fn second_page(problem: Option<Problem>) -> Entry {
+    Entry {
+        title: "One more step".to_owned(),
+        lead: "The code that the app on your phone shows, or a recovery code.".to_owned(),
+        action: "/login/second".to_owned(),
+        button: "Log in",
+        asks_code: true,
+        problem,
+        ..Entry::default()
+    }
+}
+
+/// Asks for the code.
+pub async fn second() -> Result<Response> {
+    page(&second_page(None))
+}
+
+/// The second step.
+pub async fn pass(
+    State(control): State<Control>,
+    place: Place,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response> {
+    let note = door::noted(&headers).unwrap_or_default();
+    match second::pass(&control, &note, fields.text("code"), &place).await {
+        Ok(secret) => {
+            let mut response = let_in(&headers, &Entered::In(secret))?;
+            let over = door::half(&headers, "")?;
+            response.headers_mut().append(header::SET_COOKIE, over);
+            Ok(response)
+        }
+        Err(refusal) => with_status(&refusal, &second_page(Some((*refusal.0).clone()))),
+    }
 }
 
 /// Logs in. Whatever session the browser had before has nothing to do with the new one.
@@ -92,7 +130,7 @@ pub async fn log_in(
 ) -> Result<Response> {
     let email = fields.text("email");
     match sessions::log_in(&control, email, fields.text("password"), &place).await {
-        Ok(secret) => let_in(&headers, &secret),
+        Ok(entered) => let_in(&headers, &entered),
         Err(refusal) => {
             let entry = login_page(&control, email.to_owned(), Some((*refusal.0).clone()));
             with_status(&refusal, &entry)
@@ -159,7 +197,7 @@ pub async fn welcome(
         password: text("password"),
     };
     match people::welcome(&control, &secret, wish, &place).await {
-        Ok(session) => let_in(&headers, &session),
+        Ok(entered) => let_in(&headers, &entered),
         Err(refusal) => {
             entry.problem = Some((*refusal.0).clone());
             (entry.email, entry.name) = (text("email"), text("name"));

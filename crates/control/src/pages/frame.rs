@@ -25,6 +25,7 @@ pub struct Link {
 }
 
 /// What is around a page.
+#[derive(Default)]
 pub struct Frame {
     /// The page's title.
     pub title: String,

@@ -7,8 +7,8 @@ use axum::response::{Redirect, Response};
 use super::fields::{Fields, id};
 use super::frame::{Frame, page as written};
 use super::words::ago;
-use crate::app::people;
 use crate::app::sessions::{self, Place, Viewer};
+use crate::app::{people, second};
 use crate::control::Control;
 use crate::refusal::Result;
 
@@ -28,6 +28,8 @@ struct Me {
     email: String,
     accounts: Vec<(String, String, bool)>,
     sessions: Vec<Row>,
+    second: bool,
+    codes_left: usize,
 }
 
 /// The page.
@@ -59,6 +61,8 @@ pub async fn page(State(control): State<Control>, viewer: Viewer) -> Result<Resp
         email,
         accounts,
         sessions,
+        second: second::is_on(&viewer.person),
+        codes_left: second::codes_left(&viewer.person),
     })
 }
 

@@ -6,8 +6,8 @@ use axum::response::{Redirect, Response};
 
 use super::fields::{Fields, id};
 use super::frame::{Frame, page as written};
-use crate::app::people;
 use crate::app::sessions::Viewer;
+use crate::app::{people, second};
 use crate::control::Control;
 use crate::refusal::Result;
 
@@ -16,6 +16,7 @@ struct Row {
     name: String,
     email: String,
     role: String,
+    second: bool,
 }
 
 #[derive(Template)]
@@ -43,6 +44,7 @@ const MEMBERS: &[(&str, &str)] = &[
 async fn with_link(control: &Control, viewer: &Viewer, link: String) -> Result<Response> {
     let row = |one: people::Listed| Row {
         id: one.person.id.to_string(),
+        second: second::is_on(&one.person),
         name: one.person.name,
         email: one.person.email,
         role: one.role,
@@ -77,6 +79,17 @@ pub async fn invite(
 ) -> Result<Response> {
     let path = people::invite(&control, &viewer, fields.text("role"), None).await?;
     with_link(&control, &viewer, people::url(&control, &path).await?).await
+}
+
+/// Takes somebody's second step away, who has lost phone and codes.
+pub async fn take_second_away(
+    State(control): State<Control>,
+    viewer: Viewer,
+    Path(who): Path<String>,
+    _: Fields,
+) -> Result<Redirect> {
+    second::take_away(&control, &viewer, id(&who)?).await?;
+    Ok(Redirect::to("/people"))
 }
 
 /// Takes somebody away.

@@ -14,4 +14,5 @@ mod placement;
 mod process;
 mod refusals;
 mod roads;
+mod second;
 mod world;

@@ -9,11 +9,13 @@ use undine_model::Bytes;
 
 use crate::world::World;
 
-/// A browser without scripts: it keeps one cookie and follows nothing.
+/// A browser without scripts: it keeps its cookies and follows nothing.
 pub struct Browser {
     http: reqwest::Client,
     base: String,
     pub cookie: String,
+    /// That its password was right, until its second step.
+    pub half: String,
 }
 
 /// What it was shown.
@@ -34,11 +36,13 @@ impl Browser {
             http: http.build().unwrap(),
             base: format!("http://{}", world.instances[instance].api),
             cookie: String::new(),
+            half: String::new(),
         }
     }
 
     async fn read(&mut self, request: reqwest::RequestBuilder) -> Shown {
-        let request = request.header("cookie", format!("undine={}", self.cookie));
+        let cookies = format!("undine={}; undine-half={}", self.cookie, self.half);
+        let request = request.header("cookie", cookies);
         let answer = request
             .timeout(Duration::from_secs(30))
             .send()
@@ -48,8 +52,13 @@ impl Browser {
             let value = answer.headers().get(name);
             value.map_or(String::new(), |value| value.to_str().unwrap().to_owned())
         };
-        if let Some(cookie) = header("set-cookie").strip_prefix("undine=") {
-            self.cookie = cookie.split(';').next().unwrap().to_owned();
+        for set in answer.headers().get_all("set-cookie") {
+            let pair = set.to_str().unwrap().split(';').next().unwrap();
+            match pair.split_once('=').unwrap() {
+                ("undine", secret) => self.cookie = secret.to_owned(),
+                ("undine-half", note) => self.half = note.to_owned(),
+                other => panic!("{other:?}"),
+            }
         }
         Shown {
             status: answer.status().as_u16(),
@@ -133,7 +142,7 @@ pub async fn owner(world: &World) -> Browser {
     browser
 }
 
-fn link_in(page: &str) -> String {
+pub fn link_in(page: &str) -> String {
     let after = page
         .split("/welcome/")
         .nth(1)
@@ -142,7 +151,7 @@ fn link_in(page: &str) -> String {
 }
 
 /// The owner of a customer's account, logged in.
-async fn customer(world: &World, owner: &mut Browser, account: &str, email: &str) -> Browser {
+pub async fn customer(world: &World, owner: &mut Browser, account: &str, email: &str) -> Browser {
     let shown = owner
         .post(&format!("/accounts/{account}/invite"), &[])
         .await;

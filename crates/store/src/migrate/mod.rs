@@ -7,6 +7,7 @@ mod table;
 mod v0001_first;
 mod v0002_failover;
 mod v0010_people;
+mod v0011_second_step;
 
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode,
@@ -26,6 +27,7 @@ impl MigratorTrait for Steps {
             Box::new(v0001_first::Step),
             Box::new(v0002_failover::Step),
             Box::new(v0010_people::Step),
+            Box::new(v0011_second_step::Step),
         ]
     }
 }

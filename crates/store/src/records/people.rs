@@ -1,5 +1,6 @@
 //! People who log in to the panel: who they are, what they reach, where they are logged in.
 
+use serde_json::Value as Json;
 use undine_model::{AccountId, Id};
 
 use crate::record::{record, words};
@@ -64,6 +65,8 @@ record! {
         staff: Staff,
         /// Argon2id, in PHC notation.
         password_hash: String,
+        /// The second step of their log-in, if they have one; its secret is sealed.
+        second: Option<Json>,
     }
     /// Which people.
     filter PersonFilter { email: String, staff: Staff }

@@ -20,6 +20,7 @@ const ROWS: &[&str] = &[
     include_str!("schema/v0001_first.sql"),
     include_str!("schema/v0002_failover.sql"),
     include_str!("schema/v0010_people.sql"),
+    include_str!("schema/v0011_second_step.sql"),
 ];
 
 /// Each step is applied to a database that already holds the rows of the steps before.
@@ -65,6 +66,8 @@ async fn every_row_is_read(store: &Store) {
         sessions: LoginFilter, links: LinkFilter, failures: FailuresFilter,
     );
     what_the_second_step_added(store).await;
+    let people = store.people().all(&PersonFilter::default()).await.unwrap();
+    assert_eq!(people[0].second.as_ref().unwrap()["last"], 7);
     let site = store
         .sites()
         .by_name("www.example.com")
@@ -199,6 +202,18 @@ async fn the_third_schema_is_as_it_was_released() {
         .await
         .unwrap();
     insta::assert_snapshot!("v0010_people", database.schema().await);
+}
+
+#[tokio::test]
+async fn the_fourth_schema_is_as_it_was_released() {
+    let database = crate::databases::EmptySqlite::new();
+    Store::connect(&database.url())
+        .await
+        .unwrap()
+        .migrate_by(Some(4))
+        .await
+        .unwrap();
+    insta::assert_snapshot!("v0011_second_step", database.schema().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
