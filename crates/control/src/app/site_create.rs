@@ -118,42 +118,19 @@ pub fn check_names(control: &Control, domain: &DomainName, aliases: &[DomainName
 
 /// Settings that cannot do harm; the guest checks the rest with the services themselves.
 pub fn check_settings(settings: &SiteSettings) -> Result<()> {
-    let bad = |field: &str, why: &str| Err(Refusal::invalid(&format!("settings.{field}"), why));
-    let root = &settings.document_root;
-    if root.len() > 200 || root.starts_with('/') || root.split('/').any(|part| part == "..") {
-        return bad(
-            "document_root",
-            "It is a folder below the release, such as `public`.",
-        );
-    }
-    let plain = |text: &str| text.len() <= 4_096 && !text.chars().any(char::is_control);
-    if settings.php.len() > 100 || !settings.php.iter().all(|(k, v)| plain(k) && plain(v)) {
-        return bad("php", "Up to 100 directives on one line each.");
-    }
-    if settings.env.len() > 100 || !settings.env.iter().all(|(k, v)| plain(k) && plain(v)) {
-        return bad("env", "Up to 100 variables on one line each.");
-    }
-    let target = |url: &str| {
-        url.starts_with('/') || url.starts_with("https://") || url.starts_with("http://")
+    // The rules are the server's own: what is refused here would be refused there, later.
+    let broken = undine_manifest::validate::settings(settings);
+    let Some(first) = broken.first() else {
+        return Ok(());
     };
-    if settings.redirects.len() > 500
-        || !settings
-            .redirects
-            .iter()
-            .all(|(k, v)| k.starts_with('/') && plain(k) && plain(v) && target(v))
-    {
-        return bad(
-            "redirects",
-            "Up to 500 of a path to a path or an http(s) URL.",
-        );
-    }
-    if settings
-        .max_upload
-        .is_some_and(|most| most > Bytes::gib(16))
-    {
-        return bad("max_upload", "At most 16 GiB.");
-    }
-    Ok(())
+    let all: Vec<String> = broken
+        .iter()
+        .map(|it| format!("{}: {}", it.field, it.reason))
+        .collect();
+    Err(Refusal::invalid(
+        &first.field,
+        format!("{}.", all.join("; ")),
+    ))
 }
 
 /// The server that is named, or the fitting one with the fewest sites.

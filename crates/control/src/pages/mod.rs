@@ -17,6 +17,7 @@ mod people;
 mod second;
 mod servers;
 mod site;
+mod site_settings;
 mod sites;
 mod squeeze;
 mod words;
@@ -118,6 +119,8 @@ table! {
     GET "/sites/new" Person Manage sites::form;
     POST "/sites/new" Person Manage sites::create;
     GET "/sites/{id}" Person Read site::page;
+    GET "/sites/{id}/settings" Person Manage site_settings::page;
+    POST "/sites/{id}/settings" Person Manage site_settings::change;
     POST "/sites/{id}/suspend" Person Manage site::suspend;
     POST "/sites/{id}/unsuspend" Person Manage site::unsuspend;
     POST "/sites/{id}/retry" Person Manage site::retry;

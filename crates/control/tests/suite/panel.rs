@@ -495,6 +495,58 @@ async fn guessing_is_slowed_down_and_the_right_password_still_counts_elsewhere()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_site_s_settings_are_changed_by_one_form_that_keeps_what_was_typed() {
+    let world = World::new().await;
+    let _node = world.node("node-1", Bytes::gib(8)).await;
+    world.server("web-1", "web-php").await;
+    let (account, _) = world.account("bakery").await;
+    let site = world.site("one.localhost", &account, "web-1", "php").await;
+    let mut owner = owner(&world).await;
+    let mut baker = customer(&world, &mut owner, &account, "baker@example.com").await;
+    let path = format!("/sites/{site}/settings");
+    let page = baker.get(&path).await;
+    let version = page.text.split("name=\"version\" value=\"").nth(1).unwrap();
+    let version = version.split('"').next().unwrap().to_owned();
+    let fields = |env: &'static str, version: &str| {
+        vec![
+            ("version", version.to_owned()),
+            ("aliases", "www.one.localhost".to_owned()),
+            ("redirects", "/old https://example.com/new".to_owned()),
+            ("php", "memory_limit = 128M".to_owned()),
+            ("env", env.to_owned()),
+            ("page_cache", "on".to_owned()),
+        ]
+    };
+    let sent = async |browser: &mut Browser, fields: Vec<(&str, String)>| {
+        let fields: Vec<_> = fields.iter().map(|(a, b)| (*a, b.as_str())).collect();
+        browser.post(&path, &fields).await
+    };
+    let bad = sent(&mut baker, fields("A=1\nnonsense <b>", &version)).await;
+    assert_eq!(bad.status, 422, "{bad:?}");
+    assert!(
+        bad.text.contains("Line 2") && bad.text.contains("nonsense &#60;b&#62;"),
+        "{bad:?}"
+    );
+    let mut reserved = fields("A=1", &version);
+    reserved[3].1 = "open_basedir = /".to_owned();
+    let bad = sent(&mut baker, reserved).await;
+    assert_eq!(bad.status, 422, "{bad:?}");
+    let good = sent(&mut baker, fields("A=1\nB=x=y", &version)).await;
+    assert_eq!(good.status, 303, "{good:?}");
+    let old = sent(&mut baker, fields("A=2", &version)).await;
+    assert_eq!(old.status, 412, "somebody else changed it meanwhile");
+    let shown = world.get(&format!("/v1/sites/{site}")).await;
+    let settings = &shown.body["settings"];
+    assert_eq!(settings["env"], json!({"A": "1", "B": "x=y"}));
+    assert_eq!(
+        settings["redirects"],
+        json!({"/old": "https://example.com/new"})
+    );
+    assert_eq!(shown.body["aliases"], json!(["www.one.localhost"]));
+    assert_eq!(settings["page_cache"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn support_looks_changes_nothing_and_acts_for_accounts_with_a_banner_and_an_audit_row() {
     let world = World::new().await;
     let (account, _) = world.account("bakery").await;

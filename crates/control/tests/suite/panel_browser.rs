@@ -276,6 +276,7 @@ async fn the_provider_s_page_shows_what_happens_without_a_reload() {
         ("/audit", "audit"),
         ("/people", "people"),
         ("/me", "me"),
+        ("/me/second", "second"),
         ("/join", "join"),
         ("/sites", "sites"),
     ] {
@@ -287,11 +288,14 @@ async fn the_provider_s_page_shows_what_happens_without_a_reload() {
         ("/cluster", ".tank h3 a", "node"),
         ("/accounts", "td a", "account"),
         ("/operations", "td a", "operation"),
+        ("/sites", "td a", "site-of-provider"),
     ] {
         browser.open(list).await;
         browser.click(link).await;
         browser.pictures(name).await;
     }
+    browser.click("a[href$='/settings']").await;
+    browser.pictures("site-settings").await;
 }
 
 async fn adds_a_site(scripts: bool) {
