@@ -3,6 +3,7 @@
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::{Redirect, Response};
+use undine_api::public::Scope;
 
 use super::fields::{Fields, id};
 use super::frame::{Frame, page as written};
@@ -30,6 +31,7 @@ struct Me {
     sessions: Vec<Row>,
     second: bool,
     codes_left: usize,
+    manages: bool,
 }
 
 /// The page.
@@ -62,6 +64,7 @@ pub async fn page(State(control): State<Control>, viewer: Viewer) -> Result<Resp
         accounts,
         sessions,
         second: second::is_on(&viewer.person),
+        manages: viewer.caller.has(Scope::Manage),
         codes_left: second::codes_left(&viewer.person),
     })
 }

@@ -20,6 +20,7 @@ mod site;
 mod site_settings;
 mod sites;
 mod squeeze;
+mod tokens;
 mod words;
 
 use axum::Router;
@@ -89,6 +90,9 @@ table! {
     POST "/me/second/off" Person Read second::switch_off;
     POST "/me/second/codes" Person Read second::renew_codes;
     POST "/act" Person Read me::act;
+    GET "/tokens" Person Manage tokens::page;
+    POST "/tokens" Person Manage tokens::create;
+    POST "/tokens/{id}/end" Person Manage tokens::end;
     GET "/people" Person Read people::page;
     POST "/people" Person Manage people::invite;
     POST "/people/{id}/remove" Person Manage people::remove;

@@ -547,6 +547,36 @@ async fn a_site_s_settings_are_changed_by_one_form_that_keeps_what_was_typed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_made_shown_once_used_and_ended() {
+    let world = World::new().await;
+    let mut owner = owner(&world).await;
+    let (account, _) = world.account("bakery").await;
+    let mut baker = customer(&world, &mut owner, &account, "baker@example.com").await;
+    let fields = [("name", "ci <b>"), ("may", "deploy"), ("days", "30")];
+    let made = baker.post("/tokens", &fields).await;
+    assert_eq!(made.status, 200, "{made:?}");
+    let secret = made.text.split("aria-label=\"The token\">").nth(1).unwrap();
+    let secret = secret.split('<').next().unwrap().to_owned();
+    let list = baker.get("/tokens").await;
+    assert!(!list.text.contains(&secret) && list.text.contains("ci &#60;b&#62;"));
+    assert!(list.text.contains("in 30 days"), "{}", list.text);
+    assert!(!owner.get("/tokens").await.text.contains(&secret));
+    let used = world.send(0, &secret, "GET", "/v1/whoami", None, &[]).await;
+    let used = used.expect(200);
+    assert_eq!(used.text("/token/account"), account);
+    assert_eq!(used.body["token"]["scopes"], json!(["deploy"]));
+    let id = used.text("/token/id");
+    assert_eq!(
+        baker.post(&format!("/tokens/{id}/end"), &[]).await.status,
+        303
+    );
+    let after = world.send(0, &secret, "GET", "/v1/whoami", None, &[]).await;
+    after.expect(401);
+    let wrong = [("name", "x"), ("may", "root"), ("days", "1")];
+    assert_eq!(baker.post("/tokens", &wrong).await.status, 422);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn support_looks_changes_nothing_and_acts_for_accounts_with_a_banner_and_an_audit_row() {
     let world = World::new().await;
     let (account, _) = world.account("bakery").await;

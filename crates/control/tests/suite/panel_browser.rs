@@ -277,6 +277,7 @@ async fn the_provider_s_page_shows_what_happens_without_a_reload() {
         ("/people", "people"),
         ("/me", "me"),
         ("/me/second", "second"),
+        ("/tokens", "tokens"),
         ("/join", "join"),
         ("/sites", "sites"),
     ] {
