@@ -3,8 +3,11 @@
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::{Redirect, Response};
-use undine_api::public::{CreateServer, MetricSubject, Node, Replica, ReplicaStanding, Server};
+use undine_api::public::{
+    CreateServer, MetricSubject, Node, Replica, ReplicaStanding, Server, UpdateServer,
+};
 use undine_model::lifecycle::ServerState;
+use undine_model::{Bytes, MilliCpu};
 
 use super::cluster::ALL;
 use super::fields::{Fields, id};
@@ -199,6 +202,30 @@ struct Page {
     sites: Vec<SiteRow>,
     operations: Vec<OperationRow>,
     facts: Vec<(&'static str, String)>,
+    shape: Shape,
+}
+
+/// What can be changed of it.
+struct Shape {
+    version: i64,
+    memory_mib: u64,
+    vcpus: u32,
+    cpu: u32,
+    replicas: u32,
+    importance: u32,
+}
+
+impl Shape {
+    fn of(server: &Server) -> Self {
+        Self {
+            version: server.version,
+            memory_mib: server.memory.0 >> 20,
+            vcpus: server.vcpus,
+            cpu: server.cpu.0,
+            replicas: server.replicas_wanted,
+            importance: server.importance,
+        }
+    }
 }
 
 const SHOWN: &[Shown] = &[
@@ -265,8 +292,34 @@ pub async fn page(
             ("Address", format!("{}, {}", server.ipv4, server.ipv6)),
             ("Epoch", server.epoch.to_string()),
         ],
+        shape: Shape::of(&server),
         s,
     })
+}
+
+/// Changes what it is made of, from its next start, which may be now.
+pub async fn size_it(
+    State(control): State<Control>,
+    viewer: Viewer,
+    Path(which): Path<String>,
+    fields: Fields,
+) -> Result<Redirect> {
+    let memory_mib: u64 = fields.parse("memory_mib")?;
+    let wish = UpdateServer {
+        memory: Some(Bytes(memory_mib.saturating_mul(1 << 20))),
+        vcpus: Some(fields.parse("vcpus")?),
+        cpu: Some(MilliCpu(fields.parse("cpu")?)),
+        replicas: Some(fields.parse("replicas")?),
+        importance: Some(fields.parse("importance")?),
+        template: None,
+        smtp: None,
+    };
+    let expected = Expected::Version(fields.parse("version")?);
+    let server = servers::update(&control, &viewer.caller, id(&which)?, expected, wish).await?;
+    if fields.text("now") == "on" && server.state == ServerState::Running {
+        return wished(&control, &viewer, &which, Wish::Restart).await;
+    }
+    Ok(Redirect::to(&format!("/servers/{}", server.id)))
 }
 
 async fn wished(control: &Control, viewer: &Viewer, which: &str, wish: Wish) -> Result<Redirect> {

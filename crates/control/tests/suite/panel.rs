@@ -577,6 +577,41 @@ async fn a_token_is_made_shown_once_used_and_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_grows_by_one_form_at_once_or_at_its_next_start() {
+    let world = World::new().await;
+    let _node = world.node("node-1", Bytes::gib(8)).await;
+    let server = world.server("web-1", "static").await;
+    let mut owner = owner(&world).await;
+    let page = format!("/servers/{server}");
+    let sent = async |owner: &mut Browser, memory: &str, now: &str| {
+        let shown = owner.get(&page).await.text;
+        let version = shown.split("name=\"version\" value=\"").nth(1).unwrap();
+        let version = version.split('"').next().unwrap().to_owned();
+        let fields = [
+            ("version", version.as_str()),
+            ("memory_mib", memory),
+            ("vcpus", "2"),
+            ("cpu", "500"),
+            ("replicas", "1"),
+            ("importance", "7"),
+            ("now", now),
+        ];
+        owner.post(&format!("{page}/size"), &fields).await
+    };
+    let refused = sent(&mut owner, "999999", "").await;
+    assert_eq!(refused.status, 409, "{refused:?}");
+    assert_eq!(sent(&mut owner, "much", "").await.status, 422);
+    assert_eq!(sent(&mut owner, "512", "").await.status, 303);
+    let shown = world.get(&format!("/v1/servers/{server}")).await;
+    assert_eq!(shown.body["memory"], 512 << 20);
+    assert_eq!(shown.body["importance"], 7);
+    assert!(world.get("/v1/operations").await.body["items"][0]["kind"] != "server.restart");
+    assert_eq!(sent(&mut owner, "640", "on").await.status, 303);
+    let newest = world.get("/v1/operations").await;
+    assert_eq!(newest.text("/items/0/kind"), "server.restart");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn support_looks_changes_nothing_and_acts_for_accounts_with_a_banner_and_an_audit_row() {
     let world = World::new().await;
     let (account, _) = world.account("bakery").await;
