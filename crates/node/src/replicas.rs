@@ -36,7 +36,7 @@ use crate::cgroup::Cgroup;
 use crate::files;
 use crate::problems;
 use crate::report::Changed;
-use crate::settings::{daemon_run_folder, replica_folder};
+use crate::settings::{daemon_run_folder, replica_folder, server_folder};
 use crate::uids::Uids;
 
 /// What the replicas stand on.
@@ -247,14 +247,24 @@ impl Replicas {
                     _ => {}
                 }
             }
-            self.ground
-                .uids
-                .give_back(&holder(server))
-                .map_err(problems::uids)?;
+            let uids = &self.ground.uids;
+            uids.give_back(&holder(server)).map_err(problems::uids)?;
+            if !server_folder(&self.ground.state_dir, server).exists() {
+                uids.give_back(&vm_holder(server)).map_err(problems::uids)?;
+            }
         }
         self.lock().remove(&server);
         self.ground.changed.tell();
         Ok(())
+    }
+
+    /// A server's VM is forgotten. Its user goes as well, unless a copy of the disk stays: whoever
+    /// opens that lets this very user in, and a start that follows needs the same one.
+    pub fn vm_left(&self, server: ServerId) {
+        let stays = replica_folder(&self.ground.state_dir, server).exists();
+        if !stays && let Err(error) = self.ground.uids.give_back(&vm_holder(server)) {
+            tracing::warn!(%server, %error, "a user id could not be given back");
+        }
     }
 
     /// Notices the end of a daemon: the replica may lack writes from then on.

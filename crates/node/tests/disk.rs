@@ -286,3 +286,15 @@ async fn the_bitmap_forgets_what_all_replicas_have_flushed_and_nothing_while_one
     pair.is_writing().await;
     assert!(pair.are_equal().await);
 }
+
+#[tokio::test]
+async fn the_user_of_a_vm_stays_as_long_as_a_copy_that_lets_it_in() {
+    let Some(mut pair) = Pair::start(false).await else {
+        return;
+    };
+    let user = pair.vm_user();
+    pair.forget_vm();
+    assert_eq!(pair.vm_user(), user, "the next start finds the copy open");
+    pair.remove_own().await;
+    assert_ne!(pair.vm_user(), user, "another server's, one day");
+}

@@ -163,10 +163,7 @@ impl Actor {
                 let gone = answer.is_ok();
                 if gone {
                     self.record.forget();
-                    let _ = self
-                        .ground
-                        .uids
-                        .give_back(&crate::replicas::vm_holder(self.server));
+                    self.ground.replicas.vm_left(self.server);
                     let run = vm_run_folder(&self.ground.run_dir, self.server);
                     let _ = std::fs::remove_dir_all(run);
                 }

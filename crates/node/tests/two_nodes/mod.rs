@@ -309,6 +309,25 @@ impl Pair {
         }));
     }
 
+    /// The user of the server's VM on its own node.
+    pub fn vm_user(&self) -> u32 {
+        let holder = undine_node::replicas::vm_holder(self.server);
+        self.own.uids.take(&holder).unwrap()
+    }
+
+    /// The VM is forgotten; its disk stays.
+    pub fn forget_vm(&mut self) {
+        self.keeper = None;
+        std::fs::remove_dir_all(server_folder(&self.own.state_dir, self.server)).unwrap();
+        self.own.replicas.vm_left(self.server);
+    }
+
+    /// The own node's copy goes as well.
+    pub async fn remove_own(&self) {
+        let removed = self.own.replicas.delete(self.server, EPOCH).await;
+        removed.unwrap();
+    }
+
     /// The agent dies, and a new one takes over what it wrote down.
     pub fn restart_agent(&mut self) {
         self.keeper = None;
