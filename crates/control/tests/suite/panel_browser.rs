@@ -16,6 +16,10 @@ use crate::world::{World, checkout};
 
 const DESK: (u32, u32) = (1280, 900);
 const PHONE: (u32, u32) = (500, 844);
+/// Keys, as WebDriver names them.
+const TAB: &str = "\u{e004}";
+const ENTER: &str = "\u{e007}";
+const DOWN: &str = "\u{e015}";
 
 /// A browser and its driver; both end with the value.
 struct Chromium {
@@ -214,6 +218,41 @@ impl Chromium {
         }
     }
 
+    /// Presses keys, one after the other, wherever the focus is.
+    async fn press(&self, keys: &str) {
+        let strokes = keys.chars().flat_map(|key| {
+            ["keyDown", "keyUp"].map(|stroke| json!({"type": stroke, "value": key.to_string()}))
+        });
+        let source = json!({
+            "type": "key", "id": "keyboard", "actions": strokes.collect::<Vec<Value>>(),
+        });
+        self.tell("actions", json!({"actions": [source]})).await;
+    }
+
+    /// Goes on with the tabulator until it is there. Wherever it stops on its way can be seen.
+    async fn tab_to(&self, css: &str) {
+        for _ in 0..60 {
+            self.press(TAB).await;
+            let script = format!(
+                "const at = document.activeElement; \
+                 return [at.matches({}), getComputedStyle(at).outlineStyle !== 'none', at.outerHTML]",
+                json!(css)
+            );
+            let here = self.run(&script).await;
+            assert_eq!(here[1], true, "the focus cannot be seen on {}", here[2]);
+            if here[0] == true {
+                return;
+            }
+        }
+        panic!("{css} is not reached by keyboard");
+    }
+
+    /// Goes to a field and writes.
+    async fn type_in(&self, css: &str, text: &str) {
+        self.tab_to(css).await;
+        self.press(text).await;
+    }
+
     async fn come_in(&self, link: &str, email: &str) {
         let secret = link.trim().rsplit('/').next().unwrap().to_owned();
         self.open(&format!("/welcome/{secret}")).await;
@@ -356,6 +395,44 @@ async fn adds_a_site(scripts: bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_customer_s_site_goes_live_before_their_eyes() {
     adds_a_site(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_keyboard_alone_a_site_is_added() {
+    let world = World::new().await;
+    let _node = world.node("node-1", Bytes::gib(8)).await;
+    world.server("web-1", "web-php").await;
+    world.account("bakery").await;
+    let browser = Chromium::start(&world, true).await;
+    let link = owner_link(&world);
+    let secret = link.trim().rsplit('/').next().unwrap().to_owned();
+    browser.open(&format!("/welcome/{secret}")).await;
+    browser.type_in("[name=email]", "ann@example.com").await;
+    browser.type_in("[name=name]", "Ann Lee").await;
+    browser.type_in("[name=password]", GOOD).await;
+    browser.press(ENTER).await;
+    browser.until("Nothing is wrong").await;
+    browser.tab_to("nav a[href='/sites']").await;
+    browser.press(ENTER).await;
+    browser.until("No sites yet").await;
+    browser.tab_to("main .primary").await;
+    browser.press(ENTER).await;
+    browser.until("What should it run?").await;
+    browser.type_in("[name=domain]", "aurora.localhost").await;
+    browser.type_in("[name=account]", "bakery").await;
+    browser.tab_to("[name=runtime]").await;
+    for _ in 0..5 {
+        browser.press(DOWN).await;
+        let chosen = "return document.querySelector('[name=runtime]:checked')?.value";
+        if browser.run(chosen).await == "php" {
+            break;
+        }
+    }
+    browser.tab_to("main form .primary").await;
+    browser.press(ENTER).await;
+    browser.until("answers").await;
+    let site = world.get("/v1/sites").await;
+    assert_eq!(site.text("/items/0/runtime"), "php");
 }
 
 #[tokio::test(flavor = "multi_thread")]
