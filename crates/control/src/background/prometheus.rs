@@ -101,7 +101,29 @@ pub async fn page(State(control): State<Control>) -> Result<String> {
         "Operations of the last month by state.",
         &rows,
     );
+    page.gauge(
+        "undine_node_deaths_answered",
+        "What followed nodes' deaths and failed disks in the last month, by kind and state.",
+        &after_deaths(&control).await?,
+    );
     Ok(page.0)
+}
+
+/// Fail-overs, copies that were filled again, power that was cut.
+async fn after_deaths(control: &Control) -> Result<Vec<(String, u64)>> {
+    let mut rows = Vec::new();
+    for kind in ["server.failover", "server.replicate", "node.power_off"] {
+        for state in OperationState::ALL {
+            let filter = OperationFilter {
+                state: Some(*state),
+                kind: Some(kind.to_owned()),
+                ..OperationFilter::default()
+            };
+            let count = control.store.operations().count(&filter).await?;
+            rows.push((format!("kind=\"{kind}\",state=\"{state}\""), count));
+        }
+    }
+    Ok(rows)
 }
 
 #[derive(Default)]
