@@ -22,6 +22,7 @@ use super::trouble::{Outcome, Trouble};
 use super::work::Work;
 use super::{Kind, NEVER, step};
 use crate::background::returned::stop;
+use crate::clock::now_ms;
 use crate::copies;
 use crate::fencing::{Heirs, Taken, take_over};
 
@@ -94,6 +95,9 @@ async fn fence(work: &mut Work) -> Outcome<()> {
         let (node, client) = replica_client(&work.control, copy).await?;
         let status = open_replica(&work.control, &client, &server, copy, rest <= 1).await?;
         if status.state == Held::Open {
+            if copy.error.is_some() {
+                found_again(work, copy).await?;
+            }
             work.progress(format!("{} holds epoch {}", node.name, server.epoch))
                 .await?;
             continue;
@@ -112,6 +116,17 @@ async fn fence(work: &mut Work) -> Outcome<()> {
     }
     copies::settle(&tx, &server).await?;
     tx.commit().await?;
+    Ok(())
+}
+
+/// The last copy in sync was gone, and is back: its fault is over.
+async fn found_again(work: &Work, copy: &Replica) -> Outcome<()> {
+    let clear = |copy: &mut Replica| {
+        copy.error = None;
+        Ok(())
+    };
+    let replicas = work.control.store.replicas();
+    replicas.modify(copy.id, now_ms(), clear).await?;
     Ok(())
 }
 

@@ -442,6 +442,28 @@ async fn a_survivor_whose_file_is_gone_costs_nothing_while_another_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_last_copy_whose_disk_is_away_is_waited_for_and_used_when_it_is_back() {
+    let three = Three::new().await;
+    let server = three.world.server("web-1", "static").await;
+    let owner = three.owner(&server).await;
+    let members = three.shown(&server).await.copies("in_sync");
+    let heir = members.iter().map(|it| three.index(it));
+    let heir = heir.into_iter().find(|at| *at != owner).unwrap();
+    let disk = three.nodes[heir].state().replicas.remove(&id(&server));
+    three.kill(owner);
+    let gone = |it: &Shown| it.0["replicas"].to_string().contains("its file is gone");
+    let waits = three.until(&server, gone).await;
+    assert_eq!(waits.copies("in_sync").len(), 1, "{:#}", waits.0);
+    three.nodes[heir]
+        .state()
+        .replicas
+        .insert(id(&server), disk.unwrap());
+    let back = three.until(&server, Shown::running).await;
+    assert_eq!(three.owner(&server).await, heir);
+    assert!(!gone(&back), "{:#}", back.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_node_s_power_is_cut_where_somebody_said_how() {
     let three = Three::new().await;
     let told = three.fence_agent();
