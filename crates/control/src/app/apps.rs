@@ -104,7 +104,7 @@ pub async fn install(
                 "answers": sealed,
                 "manifest_version": manifest_version,
             }),
-            reason: format!("asked for by {}", caller.actor()),
+            reason: format!("asked for by {}", caller.who()),
         },
     )
     .await?;

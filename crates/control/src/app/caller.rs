@@ -66,6 +66,14 @@ impl Caller {
         }
     }
 
+    /// Who it is, for people who read why something was done.
+    pub fn who(&self) -> String {
+        match self.person {
+            Some(_) => self.token.name.clone(),
+            None => format!("the token {}", self.token.name),
+        }
+    }
+
     /// An audit row about what it did.
     fn row(
         &self,

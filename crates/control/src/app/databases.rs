@@ -198,7 +198,7 @@ async fn operate(
                 "server": database.server,
                 "manifest_version": version,
             }),
-            reason: format!("asked for by {}", caller.actor()),
+            reason: format!("asked for by {}", caller.who()),
         },
     )
     .await

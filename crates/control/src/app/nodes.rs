@@ -243,7 +243,7 @@ pub async fn remove(
             subjects: vec![id.uuid()],
             account: None,
             params: json!({"node": id}),
-            reason: format!("asked for by {}", caller.actor()),
+            reason: format!("asked for by {}", caller.who()),
         },
     )
     .await?;
@@ -291,7 +291,7 @@ pub async fn fence(
         )
         .remedy("Cordon it and move its servers, or cut its power first."));
     }
-    let reason = format!("{} says so", caller.actor());
+    let reason = format!("{} says so", caller.who());
     let tx = control.store.begin().await?;
     let Some(fenced) = fence_in(control, &tx, id, &reason).await? else {
         return Err(Refusal::conflict(

@@ -269,7 +269,7 @@ async fn operate(
             subjects: vec![release.uuid(), site.id.uuid()],
             account: Some(site.account),
             params: json!({"site": site.id, "server": site.server, "release": release}),
-            reason: format!("asked for by {}", caller.actor()),
+            reason: format!("asked for by {}", caller.who()),
         },
     )
     .await

@@ -156,7 +156,7 @@ pub async fn create(
             subjects: vec![server.id.uuid()],
             account: None,
             params: json!({"server": server.id}),
-            reason: format!("asked for by {}", caller.actor()),
+            reason: format!("asked for by {}", caller.who()),
         },
     )
     .await?;

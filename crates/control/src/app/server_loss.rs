@@ -52,7 +52,7 @@ pub async fn accept(
     // From here on it is the one that counts; what it lacks is lost.
     let reason = format!(
         "{} accepts the loss of what the copy on {} lacks",
-        caller.actor(),
+        caller.who(),
         node.name
     );
     let record = copies::record(&server, &all);

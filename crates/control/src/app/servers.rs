@@ -164,7 +164,7 @@ pub async fn wish(
     if wish == Wish::Delete {
         no_sites(&tx, &server).await?;
     }
-    let reason = format!("asked for by {}", caller.actor());
+    let reason = format!("asked for by {}", caller.who());
     let (server, operation) = begin(control, &tx, server, wish, reason).await?;
     caller
         .did(

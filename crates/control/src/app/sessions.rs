@@ -210,7 +210,7 @@ async fn made(store: &Store, person: Person, mut login: Login, place: &Place) ->
         created_at: login.created_at,
         updated_at: login.updated_at,
         secret_sha256: login.secret_sha256.clone(),
-        name: String::new(),
+        name: person.name.clone(),
         role,
         account: login.account,
         scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),

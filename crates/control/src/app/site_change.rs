@@ -196,7 +196,7 @@ async fn operate(
             subjects: vec![site.id.uuid(), site.server.uuid()],
             account: Some(site.account),
             params: json!({"site": site.id, "server": site.server, "manifest_version": version}),
-            reason: format!("asked for by {}", caller.actor()),
+            reason: format!("asked for by {}", caller.who()),
         },
     )
     .await

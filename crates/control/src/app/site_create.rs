@@ -71,7 +71,7 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateSite) -> Res
             subjects: vec![site.id.uuid(), server.id.uuid()],
             account: Some(account.id),
             params: json!({"site": site.id, "server": server.id, "manifest_version": version}),
-            reason: format!("asked for by {}", caller.actor()),
+            reason: format!("asked for by {}", caller.who()),
         },
     )
     .await?;
