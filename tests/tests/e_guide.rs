@@ -29,7 +29,7 @@ fn walk(lab: &Lab) -> Result<()> {
     let say = |what: &str| println!("{:5.1} s  {what}", begun.elapsed().as_secs_f32());
 
     let switch = switch(lab)?;
-    let page = [("public/index.html", CONTENT)];
+    let page = [("public/index.html", CONTENT), ("bmc", "ip=192.0.2.9\n")];
     let mut control = Machine::start(lab, "control", &page)?;
     control.plug("eno1", &switch, "management")?;
     control.address("eno1", "10.20.0.5/24")?;
@@ -62,6 +62,9 @@ fn walk(lab: &Lab) -> Result<()> {
         say(command);
     }
 
+    settings(&guide, &control, &undine)?;
+    say("settings for a node's death");
+
     let visitor = Machine::start(lab, "visitor", &[])?;
     visitor.plug("eno1", &switch, "management")?;
     visitor.address("eno1", "10.20.0.99/24")?;
@@ -83,6 +86,18 @@ fn walk(lab: &Lab) -> Result<()> {
     control.run(&backup)?;
     control.run(&["test", "-s", "/tmp/backup"])?;
     nothing_is_left(&guide)
+}
+
+/// What may be set for the day on which a node dies; the fence agent is one of our own.
+fn settings(guide: &Guide, control: &Machine, undine: &Undine<'_>) -> Result<()> {
+    undine.run(&guide.command("undine settings failover", &[])?)?;
+    let agent = "/var/lib/undine-control/fence-agents/fence_ipmilan";
+    control.run(&["install", "-D", "/bin/true", agent])?;
+    let of_node = [("NODE", "node-1"), ("FILE", "/bmc")];
+    undine.run(&guide.command("undine node bmc", &of_node)?)?;
+    let of_server = [("NAME", "static-1")];
+    undine.run(&guide.command("undine server protect", &of_server)?)?;
+    Ok(())
 }
 
 /// Further instances of control need PostgreSQL, and have tests of their own.
