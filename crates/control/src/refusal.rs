@@ -86,6 +86,11 @@ impl Refusal {
         .remedy("Try again; if it stays, send a support bundle with the request id.")
     }
 
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
     /// The same, naming the field that is wrong.
     #[must_use]
     pub fn field(mut self, field: &str) -> Self {
@@ -205,9 +210,7 @@ impl From<CallError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status =
-            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = status.into_response();
+        let mut response = self.status().into_response();
         // The outermost layer writes the body, when it knows the request's id.
         response.extensions_mut().insert(self);
         response

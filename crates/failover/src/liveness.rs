@@ -36,9 +36,9 @@ pub struct Known {
 pub enum Judgement {
     /// It was heard of lately.
     Alive,
-    /// It is silent, or nearly so. Read what the other instances have heard (say it to [`Watch::others`]) if
-    /// `ask_others`, ask these nodes whether they reach it (say it to [`Watch::witness`]), and
-    /// judge again.
+    /// It is silent, or nearly so. Read what the other instances have heard (say it to
+    /// [`Watch::others`]) if `ask_others`, ask these nodes whether they reach it (say it to
+    /// [`Watch::witness`]), and judge again.
     Suspect {
         /// What other instances have heard is not known for the time of its silence.
         ask_others: bool,

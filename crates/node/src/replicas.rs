@@ -71,6 +71,14 @@ struct Slot {
     open: Option<Open>,
 }
 
+impl Slot {
+    /// Does a daemon serve it under this epoch?
+    fn serves(&self, epoch: u64) -> bool {
+        let open = self.open.as_ref();
+        open.is_some_and(|open| open.export.epoch() == epoch)
+    }
+}
+
 struct Open {
     daemon: StorageDaemon,
     export: ExportName,

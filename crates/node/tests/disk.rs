@@ -298,3 +298,15 @@ async fn the_user_of_a_vm_stays_as_long_as_a_copy_that_lets_it_in() {
     pair.remove_own().await;
     assert_ne!(pair.vm_user(), user, "another server's, one day");
 }
+
+#[tokio::test]
+async fn a_higher_epoch_that_was_written_down_and_not_served_is_served_when_asked_again() {
+    let Some(pair) = Pair::start(false).await else {
+        return;
+    };
+    pair.break_off_raising_other(4).await;
+    let again = pair.open_other_as_owner(4).await;
+    assert_eq!(again.state, ReplicaState::Open);
+    let export = again.export.unwrap();
+    assert!(export.contains("-e4-"), "{export}");
+}

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::bench::cluster::Cluster;
 use crate::bench::flags::Flags;
@@ -152,8 +152,10 @@ impl Chaos<'_> {
         let came_out = plant.bring_out(&mut self);
         let found = crowd.dismiss();
         came_out?;
+        // A site that does not answer would prove nothing about the judge.
+        let found = found.context("the sites do not tell what they hold")?;
         let log = self.journal.log(|log| log.clone());
-        let verdict = checker::judge(&log, found.as_deref().unwrap_or_default());
+        let verdict = checker::judge(&log, &found);
         let (lost, twice) = (verdict.lost_writes.len(), verdict.double_owner.len());
         let stale = verdict.stale_reads.len();
         println!(

@@ -167,7 +167,7 @@ pub async fn switch_on(
         last,
         recovery: hashes(&codes),
     };
-    keep(control, viewer, Some(kept), "person.second_on").await?;
+    keep(control, viewer, "person.second_on", |_| Ok(Some(kept))).await?;
     Ok(codes)
 }
 
@@ -179,7 +179,7 @@ pub async fn switch_off(
     place: &Place,
 ) -> Result<()> {
     people::prove(control, viewer, password, place).await?;
-    keep(control, viewer, None, "person.second_off").await
+    keep(control, viewer, "person.second_off", |_| Ok(None)).await
 }
 
 /// New recovery codes; the old ones end.
@@ -190,21 +190,27 @@ pub async fn renew_codes(
     place: &Place,
 ) -> Result<Vec<String>> {
     people::prove(control, viewer, password, place).await?;
-    let off = || Refusal::conflict("off", "It is off", "There is no second step to recover.");
-    let kept = kept(&viewer.person).ok_or_else(off)?;
     let codes = fresh_codes();
-    let kept = Kept {
-        recovery: hashes(&codes),
-        ..kept
-    };
-    keep(control, viewer, Some(kept), "person.recovery_codes").await?;
+    let recovery = hashes(&codes);
+    keep(control, viewer, "person.recovery_codes", |kept| {
+        let off = || Refusal::conflict("off", "It is off", "There is no second step to recover.");
+        let kept = kept.ok_or_else(off)?;
+        Ok(Some(Kept { recovery, ..kept }))
+    })
+    .await?;
     Ok(codes)
 }
 
-async fn keep(control: &Control, viewer: &Viewer, kept: Option<Kept>, action: &str) -> Result<()> {
+/// Changes what is kept, as it stands when nobody else can change it.
+async fn keep(
+    control: &Control,
+    viewer: &Viewer,
+    action: &str,
+    change: impl FnOnce(Option<Kept>) -> Result<Option<Kept>>,
+) -> Result<()> {
     let tx = control.store.begin().await?;
     let mut person = tx.people().lock(viewer.person.id).await?;
-    person.second = kept.map(|kept| json!(kept));
+    person.second = change(kept(&person))?.map(|kept| json!(kept));
     tx.people().update(&person, now_ms()).await?;
     let but = Some(viewer.login.id);
     tx.sessions().end_all(person.id, but).await?;
@@ -220,6 +226,15 @@ async fn keep(control: &Control, viewer: &Viewer, kept: Option<Kept>, action: &s
 /// An owner takes it away from somebody who has lost phone and codes.
 pub async fn take_away(control: &Control, viewer: &Viewer, id: PersonId) -> Result<()> {
     people::managed(control, viewer, id).await?;
+    if id == viewer.person.id {
+        // Whoever has only stolen a session must not get rid of it without the password.
+        return Err(Refusal::conflict(
+            "own",
+            "It is your own",
+            "Your own second step asks for your password.",
+        )
+        .remedy("Switch it off on your own page."));
+    }
     let tx = control.store.begin().await?;
     let mut person = tx.people().lock(id).await?;
     person.second = None;

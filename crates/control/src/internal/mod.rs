@@ -185,7 +185,7 @@ async fn through_edge(
     if let Err(refusal) = check(&control, who, identity_of(&request)).await {
         // `outermost` is inside of this layer: the problem is written here.
         let body = axum::Json((*refusal.0).clone());
-        let status = axum::http::StatusCode::from_u16(refusal.0.status).unwrap_or_default();
+        let status = refusal.status();
         return (status, body).into_response();
     }
     let visitor = request.headers().get("x-forwarded-for").and_then(|value| {

@@ -187,12 +187,12 @@ pub async fn outer(request: Request, next: Next) -> Response {
     let refresh = request.headers().contains_key("x-panel");
     let squeeze = squeeze::taken(request.headers());
     let mut response = next.run(request).await;
-    if let Some(Refusal(problem)) = response.extensions_mut().remove::<Refusal>() {
-        let status = StatusCode::from_u16(problem.status).unwrap_or_default();
+    if let Some(refusal) = response.extensions_mut().remove::<Refusal>() {
+        let status = refusal.status();
         response = if status == StatusCode::UNAUTHORIZED && (get || refresh) {
             Redirect::to("/login").into_response()
         } else {
-            (status, entry::refused(&problem)).into_response()
+            (status, entry::refused(&refusal.0)).into_response()
         };
     }
     let headers = response.headers_mut();

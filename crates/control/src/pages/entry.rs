@@ -73,7 +73,7 @@ pub async fn login(State(control): State<Control>) -> Result<Response> {
 }
 
 fn with_status(refusal: &Refusal, entry: &Entry) -> Result<Response> {
-    let status = axum::http::StatusCode::from_u16(refusal.0.status).unwrap_or_default();
+    let status = refusal.status();
     Ok((status, page(entry)?).into_response())
 }
 

@@ -17,6 +17,7 @@ struct Row {
     email: String,
     role: String,
     second: bool,
+    own: bool,
 }
 
 #[derive(Template)]
@@ -45,6 +46,7 @@ async fn with_link(control: &Control, viewer: &Viewer, link: String) -> Result<R
     let row = |one: people::Listed| Row {
         id: one.person.id.to_string(),
         second: second::is_on(&one.person),
+        own: one.person.id == viewer.person.id,
         name: one.person.name,
         email: one.person.email,
         role: one.role,

@@ -100,8 +100,7 @@ pub async fn switch_on(
             // The phone has the secret already: the same one is shown again.
             let offer = second::offered(&control, &viewer.person, sealed)?;
             let mut response = shown(&control, &viewer, &offer, Some((*refusal.0).clone())).await?;
-            *response.status_mut() =
-                axum::http::StatusCode::from_u16(refusal.0.status).unwrap_or_default();
+            *response.status_mut() = refusal.status();
             Ok(response)
         }
     }

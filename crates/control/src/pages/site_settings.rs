@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use undine_api::Problem;
 use undine_api::public::{Site, UpdateSite};
@@ -195,7 +194,7 @@ pub async fn change(
     match done.await {
         Ok(_) => Ok(Redirect::to(&format!("/sites/{}", site.id)).into_response()),
         Err(refusal) => {
-            let status = StatusCode::from_u16(refusal.0.status).unwrap_or_default();
+            let status = refusal.status();
             let problem = Some(*refusal.0);
             let page = shown(&control, &viewer, &site, form, problem).await?;
             Ok((status, page).into_response())

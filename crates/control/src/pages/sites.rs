@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use undine_api::Problem;
 use undine_api::public::{CreateSite, Site};
@@ -136,7 +135,7 @@ pub async fn create(
             let text = |name| fields.text(name).to_owned();
             (page.domain, page.account, page.runtime) =
                 (text("domain"), text("account"), text("runtime"));
-            let status = StatusCode::from_u16(refusal.0.status).unwrap_or_default();
+            let status = refusal.status();
             page.problem = Some(*refusal.0);
             Ok((status, written(&page)?).into_response())
         }

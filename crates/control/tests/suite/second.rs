@@ -90,11 +90,20 @@ async fn a_password_alone_is_not_enough_and_no_code_works_twice() {
     assert_eq!(next.half, "", "the note is gone");
     assert_eq!(next.get("/cluster").await.status, 200);
 
+    let (mut here, mut there) = (Browser::new(&world, 0), Browser::new(&world, 0));
+    for browser in [&mut here, &mut there] {
+        half_in(browser, "ann@example.com").await;
+    }
+    let (one, other) = tokio::join!(passes(&mut here, &codes[7]), passes(&mut there, &codes[7]));
+    let mut both = [one.status, other.status];
+    both.sort_unstable();
+    assert_eq!(both, [303, 403], "one code lets one in");
+
     let mut lost = Browser::new(&world, 0);
     half_in(&mut lost, "ann@example.com").await;
     let shouted = codes[3].to_uppercase();
     assert_eq!(passes(&mut lost, &shouted).await.status, 303);
-    assert!(lost.get("/me").await.text.contains(">9</span>"));
+    assert!(lost.get("/me").await.text.contains(">8</span>"));
     let mut again = Browser::new(&world, 0);
     half_in(&mut again, "ann@example.com").await;
     assert_eq!(passes(&mut again, &codes[3]).await.status, 403, "once");
@@ -169,6 +178,14 @@ async fn it_is_renewed_switched_off_and_taken_away_by_an_owner_alone() {
         "not the provider's"
     );
     assert_eq!(baker.post(&path, &[]).await.status, 303);
+    let page = baker.get("/people").await.text;
+    let own = page.split("/remove").next().unwrap();
+    let own = format!("/people/{}/second/off", own.rsplit('/').next().unwrap());
+    assert_eq!(
+        baker.post(&own, &[]).await.status,
+        409,
+        "not without a password"
+    );
     assert_eq!(helper.get("/sites").await.to, "/login", "sessions end");
     let mut again = Browser::new(&world, 0);
     let fields = [("email", "helper@example.com"), ("password", GOOD)];

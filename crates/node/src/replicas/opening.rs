@@ -44,7 +44,8 @@ impl Replicas {
             None => None,
         };
         let sidecar = here.as_ref().map(|(sidecar, _)| sidecar);
-        let opening = holder::open(sidecar, slot.open.is_some(), asked(spec));
+        let is_served = sidecar.is_some_and(|it| slot.serves(it.epoch));
+        let opening = holder::open(sidecar, is_served, asked(spec));
         let record = match (opening, here) {
             (Ok(holder::Open::Same), Some((sidecar, record))) => {
                 if sidecar.copy == Copy::Filling {
@@ -80,9 +81,10 @@ impl Replicas {
         slot: &Slot,
     ) -> Result<holder::Sidecar, Problem> {
         let worth = self.sidecar(server).read().await.map_err(sidecar_problem)?;
-        let copy = match (worth.state, slot.open.is_some()) {
+        let copy = match (worth.state, slot.serves(worth.epoch)) {
             (Worth::InSync, true) => Copy::Open,
-            // One whose daemon ended by itself was marked.
+            // One whose daemon ended by itself was marked. A daemon that still serves an earlier
+            // epoch was on its way to this one when that broke off: nobody wrote under it yet.
             (Worth::InSync, false) => Copy::Closed,
             (Worth::Syncing, true) => Copy::Filling,
             (Worth::Syncing, false) => Copy::Half,

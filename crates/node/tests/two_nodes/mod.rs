@@ -533,6 +533,14 @@ impl Pair {
         self.other.replicas.put(self.server, &spec).await.unwrap()
     }
 
+    /// The other node's agent dies when the higher epoch is written down and not served yet.
+    pub async fn break_off_raising_other(&self, epoch: u64) {
+        let folder = undine_node::settings::replica_folder(&self.other.state_dir, self.server);
+        let sidecar = undine_qemu::sidecar::SidecarFile::new(folder.join("replica.json"));
+        let in_sync = undine_qemu::sidecar::ReplicaState::InSync;
+        sidecar.advance(epoch, in_sync).await.unwrap();
+    }
+
     pub async fn open_other_remote_at(&self, epoch: u64) -> ReplicaStatus {
         let spec = ReplicaSpec {
             epoch,

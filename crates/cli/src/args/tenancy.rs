@@ -1,0 +1,113 @@
+//! What is asked of accounts, plans and tokens.
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+use undine_model::{Slug, TokenId};
+
+use super::{Sure, Waiting};
+
+/// Accounts.
+#[derive(Subcommand)]
+pub enum Account {
+    /// All of them.
+    List,
+    /// One of them.
+    Show {
+        /// Name or id.
+        account: String,
+    },
+    /// Make one.
+    Create {
+        /// Its name.
+        name: Slug,
+        /// Its plan.
+        #[arg(long)]
+        plan: String,
+    },
+    /// Show the page for suspended sites instead of its sites.
+    Suspend {
+        /// Name or id.
+        account: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Serve its sites again.
+    Unsuspend {
+        /// Name or id.
+        account: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Delete it; it must have no sites.
+    Delete {
+        /// Name or id.
+        account: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+}
+
+/// Plans.
+#[derive(Subcommand)]
+pub enum Plan {
+    /// All of them.
+    List,
+    /// Make one from a JSON file with its limits.
+    Create {
+        /// Its name.
+        name: Slug,
+        /// The limits: `{"sites": 10, "databases": 10, "site": {…}}`.
+        #[arg(long)]
+        file: PathBuf,
+    },
+}
+
+/// API tokens.
+#[derive(Subcommand)]
+pub enum Token {
+    /// All of them.
+    List,
+    /// Make one; its secret is shown once.
+    Create {
+        /// What people will call it.
+        name: String,
+        /// What its bearer is to be.
+        #[arg(long, default_value = "account-owner")]
+        role: RoleName,
+        /// The only account that it is to reach.
+        #[arg(long)]
+        account: Option<String>,
+        /// What it may do; may be given again; without one, all that its role may.
+        #[arg(long)]
+        scope: Vec<ScopeName>,
+        /// Seconds until it ends.
+        #[arg(long)]
+        ttl: Option<u32>,
+    },
+    /// End one.
+    Revoke {
+        /// Its id.
+        token: TokenId,
+    },
+}
+
+/// What the bearer of a token is.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum RoleName {
+    /// The provider: everything.
+    Provider,
+    /// An account's owner.
+    AccountOwner,
+}
+
+/// What a token may do.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ScopeName {
+    /// Look.
+    Read,
+    /// Deploy and roll back.
+    Deploy,
+    /// Make, change and delete.
+    Manage,
+}
