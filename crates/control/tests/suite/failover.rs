@@ -442,6 +442,30 @@ async fn a_survivor_whose_file_is_gone_costs_nothing_while_another_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_survivors_one_is_kept_before_the_server_starts_and_the_other_is_filled_again() {
+    let three = Three::new().await;
+    let wish = json!({"name": "all", "profile": "static", "replicas": 3});
+    let reply = three.world.post("/v1/servers", wish).await.expect(202);
+    three.world.done(&reply).await;
+    let server = reply.text("/server/id");
+    let (owner, failpoints) = (
+        three.owner(&server).await,
+        &three.world.instances[0].failpoints,
+    );
+    failpoints.set("server.failover/boot/before", Action::Wait);
+    three.kill(owner);
+    let kept = three
+        .until(&server, |it| it.copies("in_sync").len() == 1)
+        .await;
+    assert_eq!(kept.copies("stale").len(), 2, "{:#}", kept.0);
+    let heir = three.owner(&server).await;
+    assert_eq!(three.index(&kept.copies("in_sync")[0]), heir);
+    failpoints.clear();
+    let whole = |it: &Shown| it.running() && it.copies("in_sync").len() == 2;
+    three.until(&server, whole).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_last_copy_whose_disk_is_away_is_waited_for_and_used_when_it_is_back() {
     let three = Three::new().await;
     let server = three.world.server("web-1", "static").await;
