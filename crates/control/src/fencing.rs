@@ -9,7 +9,7 @@ use undine_failover::membership::succeed;
 use undine_model::NodeId;
 use undine_model::lifecycle::{NodeState, OperationState, ServerEvent, ServerState};
 use undine_store::{
-    Db, Operation, Replica, ReplicaFilter, ReplicaState, Server, ServerFilter, Tx, Wanted,
+    Db, Node, Operation, Replica, ReplicaFilter, ReplicaState, Server, ServerFilter, Tx, Wanted,
 };
 
 use crate::app::server_create::{candidate, needs};
@@ -31,15 +31,19 @@ pub struct Fenced {
     pub degraded: Vec<undine_model::ServerId>,
 }
 
-/// Declares a node dead, within a transaction. None: somebody else did, or it was removed.
+/// Declares a node dead as it was read, within a transaction. None: somebody else did, it was
+/// removed, or its record has changed since: it may have been confirmed what it owns, and is
+/// judged anew.
 pub async fn fence_in(
     control: &Control,
     tx: &Tx,
-    id: NodeId,
+    read: &Node,
     reason: &str,
 ) -> Result<Option<Fenced>> {
+    let id = read.id;
     let mut node = tx.nodes().lock(id).await?;
-    if matches!(node.state, NodeState::Fenced | NodeState::Removed) {
+    let is_over = matches!(node.state, NodeState::Fenced | NodeState::Removed);
+    if is_over || node.version != read.version {
         return Ok(None);
     }
     let now = now_ms();
@@ -94,14 +98,14 @@ async fn power_off(tx: &Tx, id: NodeId, reason: &str) -> Result<()> {
     Ok(())
 }
 
-/// Declares a node dead.
-pub async fn fence(control: &Control, id: NodeId, reason: &str) -> Result<bool> {
+/// Declares a node dead as it was read.
+pub async fn fence(control: &Control, node: &Node, reason: &str) -> Result<bool> {
     let tx = control.store.begin().await?;
-    let Some(fenced) = fence_in(control, &tx, id, reason).await? else {
+    let Some(fenced) = fence_in(control, &tx, node, reason).await? else {
         return Ok(false);
     };
     tx.commit().await?;
-    after(control, id, reason, fenced);
+    after(control, node.id, reason, fenced);
     Ok(true)
 }
 

@@ -81,6 +81,7 @@ impl HeardBook {
                 node,
                 is_fenced: false,
                 silence_ms: Rules::EMULATION.silence_ms,
+                confirmed: 0,
             });
         }
         if book.guarded.insert(node) || is_new {
@@ -172,6 +173,7 @@ mod tests {
             node: NodeId::from_uuid(uuid::Uuid::from_u128(number)),
             is_fenced: false,
             silence_ms: 2_500,
+            confirmed: 0,
         }
     }
 

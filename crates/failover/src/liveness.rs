@@ -29,6 +29,10 @@ pub struct Known {
     pub is_fenced: bool,
     /// Its silence may mean death after so long: nodes that emulate are slower.
     pub silence_ms: u64,
+    /// Changes with every confirmation that its guard was given ([`crate::membership::confirms`]),
+    /// committed before the guard is told: it may let servers go on as long as its lease lasts, so
+    /// a confirmation counts as life. Commit a death only while this still stands.
+    pub confirmed: u64,
 }
 
 /// What is thought of a node.
@@ -66,6 +70,7 @@ struct Life {
     is_overridden: bool,
     /// After so long it may be dead.
     silence_ms: u64,
+    confirmed: u64,
     /// What each witness said, and when.
     witnesses: BTreeMap<NodeId, (u64, bool)>,
 }
@@ -104,7 +109,7 @@ impl Watch {
     ///
     /// let (a, b) = (NodeId::from_parts(1, [0; 10]), NodeId::from_parts(2, [0; 10]));
     /// let mut watch = Watch::new(Policy::KVM, 0);
-    /// let known = |node| Known { node, is_fenced: false, silence_ms: 2_500 };
+    /// let known = |node| Known { node, is_fenced: false, silence_ms: 2_500, confirmed: 0 };
     /// watch.know(0, &[known(a), known(b)]);
     /// for now in (0..=5_000).step_by(250) {
     ///     watch.tick(now);
@@ -140,9 +145,13 @@ impl Watch {
         for it in nodes {
             let life = self.nodes.entry(it.node).or_insert_with(|| Life {
                 last_ms: now_ms,
+                confirmed: it.confirmed,
                 ..Life::default()
             });
             life.silence_ms = it.silence_ms;
+            if life.confirmed != it.confirmed {
+                (life.confirmed, life.last_ms) = (it.confirmed, now_ms);
+            }
             if life.is_fenced != it.is_fenced {
                 (life.is_fenced, life.is_overridden) = (it.is_fenced, false);
             }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use undine_model::{NodeId, ReplicaId};
 
-use crate::membership::{Change, Record, Refusal, Worth};
+use crate::membership::{Change, Record, Refusal, Replica, Worth};
 use crate::slots::Slots;
 
 /// Which life of the store an order was read from: rises whenever the store may have lost its
@@ -64,6 +64,8 @@ impl Term {
 pub struct Sighting {
     /// The highest epoch that its sidecar has seen.
     pub epoch: u64,
+    /// The replica whose file is there: the store may have forgotten that it was ever made.
+    pub holds: Option<ReplicaId>,
     /// Its replica, when that was opened under this epoch as one in sync, not to be filled.
     pub opened: Option<ReplicaId>,
     /// When it ran the server last: the slots as it wrote them down, with the newest version that
@@ -152,22 +154,25 @@ pub fn adopt(record: &Record, said: &BTreeMap<NodeId, Option<Sighting>>) -> Chan
         } else {
             live
         };
-        return follow(record, owner, (highest, slots.version), &members);
+        return follow(record, said, owner, (highest, slots.version), &members);
     }
     let opened = known
         .filter(|(_, it)| it.epoch == highest)
         .find_map(|(node, it)| Some((node, it.opened?)));
     let (owner, replica) = opened.ok_or(Refusal::NoReplica(Vec::new()))?;
-    follow(record, owner, (highest + 1, 0), &BTreeSet::from([replica]))
+    let live = BTreeSet::from([replica]);
+    follow(record, said, owner, (highest + 1, 0), &live)
 }
 
 fn follow(
     record: &Record,
+    said: &BTreeMap<NodeId, Option<Sighting>>,
     owner: NodeId,
     (epoch, version): (u64, u64),
     live: &BTreeSet<ReplicaId>,
 ) -> Change {
     let mut next = record.clone();
+    recall(&mut next, said, live);
     next.version = record.version.max(version) + 1;
     (next.epoch, next.owner) = (epoch, Some(owner));
     for it in &mut next.replicas {
@@ -184,6 +189,31 @@ fn follow(
     Ok(next)
 }
 
+/// Copies that were made after what the store remembers: each is on the node whose file it is, in
+/// the place of one that the store remembers there.
+fn recall(
+    record: &mut Record,
+    said: &BTreeMap<NodeId, Option<Sighting>>,
+    live: &BTreeSet<ReplicaId>,
+) {
+    for id in live {
+        if record.replica(*id).is_ok() {
+            continue;
+        }
+        let holds = |it: &Option<Sighting>| it.as_ref().and_then(|it| it.holds) == Some(*id);
+        let Some((node, _)) = said.iter().find(|(_, it)| holds(it)) else {
+            continue;
+        };
+        record.replicas.retain(|it| it.node != *node);
+        record.replicas.push(Replica {
+            id: *id,
+            node: *node,
+            worth: Worth::Stale,
+            left_epoch: None,
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +223,7 @@ mod tests {
     fn sighting(epoch: u64, slots: Option<Slots>) -> Option<Sighting> {
         Some(Sighting {
             epoch,
+            holds: None,
             opened: None,
             slots,
         })
@@ -235,6 +266,23 @@ mod tests {
         let next = adopt(&it, &said).unwrap();
         assert_eq!((next.owner, next.epoch), (Some(node(2)), 5));
         assert_eq!(next.replicas[0].worth, Stale);
+    }
+
+    #[test]
+    fn a_copy_that_the_store_has_forgotten_is_recalled() {
+        let it = record(&[InSync, InSync]);
+        // Replica 9 took the place of replica 2 on its node, joined, and replica 1 left.
+        let slots = Slots::start(3, 12, 2, &[r(9)]);
+        let mut said = BTreeMap::from([(node(1), sighting(3, Some(slots)))]);
+        assert!(adopt(&it, &said).is_err(), "nobody has it");
+        said.insert(node(2), sighting(3, None));
+        if let Some(Some(seen)) = said.get_mut(&node(2)) {
+            seen.holds = Some(r(9));
+        }
+        let next = adopt(&it, &said).unwrap();
+        assert_eq!((next.version, next.in_sync_ids()), (13, ids(&[9])));
+        assert_eq!(next.replica(r(9)).unwrap().node, node(2));
+        assert!(next.replica(r(2)).is_err(), "one copy a node");
     }
 
     #[test]

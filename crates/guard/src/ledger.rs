@@ -5,7 +5,8 @@
 //!   running ──about to stop──> Paused ──owned at the same epoch──> Confirmed ──continued──> (gone)
 //!                                │  ^                                  │
 //!                                │  └────────── isolated again ────────┘
-//!                                └──owned elsewhere, or at another epoch──> Stays (until it is gone)
+//!                                └──owned elsewhere, or at another epoch──> Stays (until a later
+//!                                                          confirmation says otherwise, or it is gone)
 //! ```
 //!
 //! An entry stands for one process of QEMU: another one under the same name was never paused.
@@ -25,7 +26,8 @@ pub struct Entry {
     pub process: i32,
     /// When, in milliseconds of the boot-time clock.
     pub at_boottime_ms: u64,
-    /// Its ownership has changed: it is never continued.
+    /// Its ownership has changed, as the last confirmation said: whoever looks is told so. It is
+    /// asked about again, for an operator may have let the record follow this node.
     #[serde(default)]
     pub stays: bool,
     /// It may be continued until then: control has confirmed it under a lease that lasts so long.
@@ -75,21 +77,20 @@ impl Ledger {
 
     /// What control says that this node owns, in answer to a request sent then, under a lease that
     /// lasts until then. What was paused after the request was sent waits for the next answer.
-    /// Tells which servers stay paused for good by this.
+    /// Tells which servers are found to stay paused by this.
     pub fn confirmed(&mut self, owns: &[Owned], sent_ms: u64, until_ms: u64) -> Vec<ServerId> {
         let mut stay = Vec::new();
         for (server, entry) in &mut self.entries {
-            if entry.stays || entry.at_boottime_ms > sent_ms {
+            if entry.at_boottime_ms > sent_ms {
                 continue;
             }
             let owned = owns.iter().find(|it| it.server == *server);
-            if owned.is_some_and(|it| it.epoch == entry.epoch) {
-                entry.until_ms = Some(until_ms);
-            } else {
-                entry.stays = true;
-                entry.until_ms = None;
+            let is_owned = owned.is_some_and(|it| it.epoch == entry.epoch);
+            entry.until_ms = is_owned.then_some(until_ms);
+            if !is_owned && !entry.stays {
                 stay.push(*server);
             }
+            entry.stays = !is_owned;
         }
         stay
     }
@@ -106,7 +107,7 @@ impl Ledger {
 
     /// Is there one that a confirmation could free?
     pub fn is_waiting(&self) -> bool {
-        self.entries.values().any(|entry| !entry.stays)
+        !self.entries.is_empty()
     }
 
     /// What is known of this server.
@@ -155,13 +156,10 @@ mod tests {
         assert_eq!(free(&ledger, 2_000), [server(1)]);
         // Not after the lease under which it was said.
         assert!(ledger.free(3_500).is_empty());
-        // What has changed hands once does not come back by a later word.
-        assert!(
-            ledger
-                .confirmed(&[owned(2, 7)], 4_000, 6_000)
-                .contains(&server(1))
-        );
-        assert!(ledger.free(4_500).is_empty() && !ledger.is_waiting());
+        // What has changed hands is asked about again: an operator may have given it back.
+        let stay = ledger.confirmed(&[owned(2, 7)], 4_000, 6_000);
+        assert_eq!(stay, [server(1)], "said once of each");
+        assert_eq!(free(&ledger, 4_500), [server(2)]);
         assert_eq!(ledger.servers().len(), 3, "and it counts as paused");
     }
 

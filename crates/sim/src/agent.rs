@@ -181,6 +181,9 @@ impl World {
         let opened = sidecar.filter(|it| it.epoch >= ran);
         Some(Sighting {
             epoch: seen.max(ran),
+            holds: sidecar
+                .filter(|it| it.copy != holder::Copy::Removed)
+                .map(|it| it.replica),
             opened: opened.and_then(holder::Sidecar::opened),
             slots,
         })

@@ -25,6 +25,8 @@ pub enum Bug {
     BitmapOfAnotherDaemon,
     /// A daemon that starts again exports under its old name.
     SameIncarnation,
+    /// A guard is confirmed what its node owns, and whoever declares the node dead does not know.
+    ConfirmUncommitted,
     /// Nodes take orders that were read from the store before it went back.
     NoTerms,
 }
@@ -43,6 +45,7 @@ impl Bug {
         Self::TrustStore,
         Self::BitmapOfAnotherDaemon,
         Self::SameIncarnation,
+        Self::ConfirmUncommitted,
         Self::NoTerms,
     ];
 }

@@ -10,6 +10,7 @@ use undine_failover::memory::Sighting;
 use undine_failover::policy::Policy;
 use undine_model::{NodeId, ReplicaId};
 
+use crate::bug::Bug;
 use crate::ids;
 use crate::msg::{Event, Msg, Place, Target};
 use crate::node::Process;
@@ -118,6 +119,7 @@ impl World {
             node: ids::node(node),
             is_fenced: *it,
             silence_ms,
+            confirmed: self.store.confirmed(node),
         });
         let known: Vec<Known> = known.collect();
         here.watch.know(now, &known);
@@ -267,6 +269,7 @@ impl World {
     fn lease(&mut self, instance: usize, node: usize, number: u64, confirm: bool) {
         let generation = self.store.generation;
         let is_trusted = self.verified.iter().all(|it| *it == generation);
+        let confirm = confirm && is_trusted && self.confirm(node);
         let owns = confirm.then(|| {
             let servers = 0..self.acked.len();
             let records = servers.map(|it| self.store.record(it));
@@ -281,6 +284,11 @@ impl World {
             peers,
         };
         self.send(Place::Instance(instance), Place::Guard(node), lease);
+    }
+
+    /// A confirmation is committed before it is given.
+    fn confirm(&mut self, node: usize) -> bool {
+        self.bug == Some(Bug::ConfirmUncommitted) || self.store.confirm(node)
     }
 
     fn is_awaited(&mut self, instance: usize, server: usize, token: u64) -> bool {

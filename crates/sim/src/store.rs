@@ -11,6 +11,7 @@ use crate::msg::Change;
 struct State {
     records: Vec<Record>,
     fenced: Vec<bool>,
+    confirmed: Vec<u64>,
     routes: Vec<u64>,
 }
 
@@ -54,6 +55,7 @@ impl Store {
                 routes: records.iter().map(|it| it.epoch).collect(),
                 records,
                 fenced: vec![false; nodes],
+                confirmed: vec![0; nodes],
             },
             past: Vec::new(),
             generation: 1,
@@ -101,6 +103,22 @@ impl Store {
         self.remember();
         self.now.records[server] = record;
         self.blocked[server] = false;
+    }
+
+    /// A node's guard is about to be confirmed what its node owns. Tells whether it may be: the
+    /// node is not declared dead.
+    pub fn confirm(&mut self, node: usize) -> bool {
+        if !self.is_up || self.now.fenced[node] {
+            return false;
+        }
+        self.now.confirmed[node] += 1;
+        true
+    }
+
+    /// Changes with every confirmation, and with every life of the store: what was confirmed
+    /// before it went back is not remembered, but may be under way.
+    pub fn confirmed(&self, node: usize) -> u64 {
+        (self.generation << 32) + self.now.confirmed[node]
     }
 
     /// Declares a node dead, or back. Tells whether that was news.

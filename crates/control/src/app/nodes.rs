@@ -1,5 +1,7 @@
 //! Hardware nodes: looking at them, taking them out of use, removing them.
 
+use std::time::Duration;
+
 use serde_json::json;
 use undine_api::internal::NodeUsage;
 use undine_api::public::{
@@ -15,9 +17,13 @@ use super::paging::PageWish;
 use crate::clock::now_ms;
 use crate::control::Control;
 use crate::fencing::{after, fence_in};
+use crate::leases::LEASE_MS;
 use crate::operations::{NewOperation, start, wake};
 use crate::power::{self, Switch};
 use crate::refusal::{Refusal, Result};
+
+/// One that was heard so lately may still act on what it was told.
+const LEASE: Duration = Duration::from_millis(LEASE_MS);
 
 async fn show(control: &Control, node: undine_store::Node) -> Result<Node> {
     let store = &control.store;
@@ -281,9 +287,12 @@ pub async fn fence(
         )
         .remedy("Make sure that it is this node that is dead, then send its name."));
     }
+    // Read before the others are asked: what is confirmed to it meanwhile changes it.
+    let read = crate::background::know(control).await?;
+    let node = read.into_iter().find(|it| it.id == id).unwrap_or(node);
     crate::asking::ask_instances(control).await?;
     let silence = control.heard.silence(id, std::time::Instant::now());
-    if silence.is_some_and(|it| it < crate::heard::SUSPECT) {
+    if silence.is_some_and(|it| it < LEASE) {
         return Err(Refusal::conflict(
             "alive",
             "The node is alive",
@@ -293,12 +302,16 @@ pub async fn fence(
     }
     let reason = format!("{} says so", caller.who());
     let tx = control.store.begin().await?;
-    let Some(fenced) = fence_in(control, &tx, id, &reason).await? else {
+    let Some(fenced) = fence_in(control, &tx, &node, &reason).await? else {
         return Err(Refusal::conflict(
             "fenced",
             "The node is fenced already",
-            format!("{} was declared dead before, or was removed.", node.name),
-        ));
+            format!(
+                "{} was declared dead before, was removed, or has changed just now.",
+                node.name
+            ),
+        )
+        .remedy("Look at it again; if it is still silent, say it once more."));
     };
     let data = json!({"name": node.name, "servers": fenced.moved});
     caller

@@ -41,13 +41,7 @@ pub(super) async fn remember(control: &Control) -> Result<()> {
 
 /// Looks at every node that may be dead.
 pub(super) async fn deaths(control: &Control) -> Result<()> {
-    let nodes = control.store.nodes().all(&NodeFilter::default()).await?;
-    let policy = Policy::of(&control.store).await?;
-    control.heard.pulse(Instant::now());
-    let known = nodes.iter().filter_map(|node| known(node, &policy));
-    control
-        .heard
-        .know(known.collect(), policy.rules(), Instant::now());
+    let nodes = know(control).await?;
     let judged = control.heard.judge(Instant::now());
     let named = |id: &NodeId| nodes.iter().find(|node| node.id == *id);
     let asks = judged.iter().filter_map(|(id, it)| match it {
@@ -74,11 +68,24 @@ pub(super) async fn deaths(control: &Control) -> Result<()> {
     Ok(())
 }
 
+/// Reads the nodes, and what was confirmed to them.
+pub(crate) async fn know(control: &Control) -> Result<Vec<Node>> {
+    let policy = Policy::of(&control.store).await?;
+    let nodes = control.store.nodes().all(&NodeFilter::default()).await?;
+    let now = Instant::now();
+    control.heard.pulse(now);
+    let known = nodes.iter().filter_map(|node| known(node, &policy));
+    control.heard.know(known.collect(), policy.rules(), now);
+    Ok(nodes)
+}
+
 fn known(node: &Node, policy: &Policy) -> Option<Known> {
     (node.state != NodeState::Removed).then(|| Known {
         node: node.id,
         is_fenced: node.state == NodeState::Fenced,
         silence_ms: policy.silence_ms(&node.accelerator),
+        // Each confirmation changes the record, and little else does.
+        confirmed: node.version.unsigned_abs(),
     })
 }
 
@@ -86,7 +93,7 @@ async fn declare(control: &Control, node: &Node, why: &str) -> Result<()> {
     if super::restored::is_waiting(control).await? {
         return Ok(());
     }
-    fence(control, node.id, why).await?;
+    fence(control, node, why).await?;
     Ok(())
 }
 

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use crate::control::Control;
 use crate::refusal::{Refusal, chain};
 
+pub(crate) use liveness::know;
 pub use runner::run as run_operations;
 
 /// Starts everything; dropping the set ends it.

@@ -88,13 +88,16 @@ async fn owned(control: &Control, node: NodeId, asked: bool) -> Option<Vec<Owned
         return None;
     }
     let is_trusted = !is_waiting(control).await.ok()?;
+    if !is_trusted || !confirm(control, node).await.ok()? {
+        return None;
+    }
     let filter = ServerFilter {
         node: Some(node),
         ..ServerFilter::default()
     };
     let servers = control.store.servers().all(&filter).await.ok()?;
     let records: Vec<_> = servers.iter().map(|it| copies::record(it, &[])).collect();
-    // Read last: whose death was declared meanwhile is told nothing.
+    // Read last: whom an operator has declared dead meanwhile is told nothing.
     let found = control.store.nodes().find(node).await.ok()?;
     let is_dead = found.is_none_or(|it| it.state == NodeState::Fenced);
     let owned = confirms(node, is_dead, is_trusted, &records)?;
@@ -104,6 +107,20 @@ async fn owned(control: &Control, node: NodeId, asked: bool) -> Option<Vec<Owned
             .map(|(server, epoch)| Owned { server, epoch })
             .collect(),
     )
+}
+
+/// Commits that the node is confirmed what it owns, before it is told: whoever is about to declare
+/// it dead sees that its record has changed, and waits. Tells whether it may be told.
+async fn confirm(control: &Control, node: NodeId) -> Result<bool> {
+    let tx = control.store.begin().await?;
+    let found = tx.nodes().lock(node).await?;
+    if matches!(found.state, NodeState::Fenced | NodeState::Removed) {
+        return Ok(false);
+    }
+    tx.nodes().update(&found, now_ms()).await?;
+    tx.commit().await?;
+    control.failpoints.pass("lease/confirm/committed").await;
+    Ok(true)
 }
 
 pub(super) async fn node_report(

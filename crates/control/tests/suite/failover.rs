@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use undine_api::internal::{LeaseAnswer, LeaseRequest};
 use undine_api::node::{ReplicaState, SlotState};
 use undine_control::failpoint::Action;
 use undine_control::policy::Policy;
+use undine_link::{ControlClient, Method};
 use undine_model::{Bytes, NodeId, ReplicaId, ServerId};
 use undine_store::Db;
 use undine_testkit::node::FakeNode;
@@ -253,6 +255,41 @@ async fn a_node_that_a_witness_reaches_is_not_dead() {
         .map(|(_, node)| node.count("GET reach/"))
         .sum();
     assert!(asked > 0, "witnesses were asked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_told_what_it_owns_is_not_dead_before_that_is_over() {
+    let three = Three::new().await;
+    three.world.server("web-1", "static").await;
+    let owner = three.owner("web-1").await;
+    let guard = three.nodes[owner].guard.clone();
+    let guard = ControlClient::new(guard, &three.instances()).unwrap();
+    three.kill(owner);
+    let path = format!("/v1/nodes/{}", three.nodes[owner].id);
+    let state = async || three.world.get(&path).await.text("/state");
+    // It asks, but never says that it heard an answer: that is no life.
+    for number in 1..=12 {
+        let wish = LeaseRequest {
+            number: u64::MAX - 100 + number,
+            last_answered: 0,
+            confirm: true,
+            paused: Vec::new(),
+        };
+        let lease = "/internal/v1/lease";
+        let answer: LeaseAnswer = guard
+            .call(Method::POST, lease, Some(&wish), Duration::from_secs(5))
+            .await
+            .unwrap();
+        let owns = answer.owns.unwrap();
+        assert_eq!(owns.len(), 1, "confirmed while it is not dead");
+        assert_ne!(state().await, "fenced");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let since = Instant::now();
+    while state().await != "fenced" {
+        assert!(since.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

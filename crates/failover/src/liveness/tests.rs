@@ -8,6 +8,7 @@ fn known(number: u64, is_fenced: bool) -> Known {
         node: node(number),
         is_fenced,
         silence_ms: Policy::KVM.silence_ms,
+        confirmed: 0,
     }
 }
 
@@ -119,6 +120,22 @@ fn what_another_instance_has_heard_is_life() {
     world.pass(2_500, &[3]);
     world.watch.others(world.now, &[(node(3), 700)]);
     assert_eq!(world.judge(3), Judgement::Alive);
+}
+
+#[test]
+fn a_confirmation_that_was_committed_is_life_whoever_gave_it() {
+    let mut world = World::new(3);
+    world.pass(2_500, &[3]);
+    let mut nodes: Vec<_> = (1..=3).map(|it| known(it, false)).collect();
+    nodes[2].confirmed = 1;
+    world.watch.know(world.now, &nodes);
+    world.ask_all(3, false);
+    assert_eq!(world.judge(3), Judgement::Alive);
+    // Read once more it is nothing new.
+    world.pass(2_500, &[3]);
+    world.watch.know(world.now, &nodes);
+    world.ask_all(3, false);
+    assert!(matches!(world.judge(3), Judgement::Dead(_)));
 }
 
 #[test]

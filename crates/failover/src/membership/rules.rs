@@ -39,8 +39,10 @@ pub fn well_formed(record: &Record) -> Result<(), String> {
 
 /// What a guard is told that its node owns, before it lets go on what it has paused; none when it
 /// cannot be told for certain: the node is declared dead and its servers are being taken over, or
-/// the store went back and is not trusted yet ([`crate::memory`]). Read the records **after** the
-/// request came.
+/// the store went back and is not trusted yet ([`crate::memory`]). First commit, after the request
+/// came, that the node is confirmed, in place of its record as not dead
+/// ([`crate::liveness::Known::confirmed`]); then read the records. So whoever declares it dead
+/// afterwards waits for longer than the guard obeys the confirmation.
 pub fn confirms<'a>(
     node: NodeId,
     is_dead: bool,
