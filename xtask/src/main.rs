@@ -24,7 +24,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND [--help]
   down      remove everything that `up` made
   test      run every check and test
   tidy      check the house rules
-  bench     measure: site, start, memory, survival, failover, panel, image, placement
+  bench     measure: site, start, memory, survival, failover, copies, panel, image, placement
   chaos     break things at random under visitors, and judge what they saw
   image     build a server image
   package   make Debian packages

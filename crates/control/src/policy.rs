@@ -33,7 +33,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             silence_kvm_ms: 2_500,
-            silence_tcg_ms: 4_000,
+            silence_tcg_ms: 3_000,
             brake_percent: 30,
             brake_window_ms: 60_000,
             replace_after_ms: 120_000,
@@ -122,7 +122,7 @@ mod tests {
         let policy: Policy = serde_json::from_str(r#"{"joins_per_node": 3}"#).unwrap();
         assert_eq!(policy.joins_per_node, 3);
         assert_eq!(policy.silence_ms("kvm"), 2_500);
-        assert_eq!(policy.silence_ms("tcg"), 4_000);
+        assert_eq!(policy.silence_ms("tcg"), 3_000);
         policy.check().unwrap();
         let hasty = Policy {
             silence_kvm_ms: 500,

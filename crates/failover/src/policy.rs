@@ -40,7 +40,7 @@ impl Policy {
     };
     /// Where servers are emulated, and everything on the machine is slow (§5).
     pub const EMULATION: Self = Self {
-        silence_ms: 4_000,
+        silence_ms: 3_000,
         ..Self::KVM
     };
 

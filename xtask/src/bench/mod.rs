@@ -4,6 +4,7 @@
 
 pub mod api;
 pub mod cluster;
+mod copies;
 mod elsewhere;
 mod failover;
 pub mod flags;
@@ -37,8 +38,11 @@ const USAGE: &str = "usage: cargo xtask bench NAME [options]
                 --requests N (500)
   failover    nodes die under visitors: how long until their servers answer again, what is lost
                 --rounds N (20)
-  panel       the panel's pages among 10 and 10,000 accounts, eight who ask at a time
-                --seconds N (30)  --release
+  copies      one of two copies fails under visitors: how long the longest of them waited
+                --runs N (5)
+  panel       the panel's pages among 10 and 10,000 accounts, eight who ask at a time; people
+              at one instance and at two, the domain list at one and at three
+                --seconds N (30)  --people N (200)  --release
   image       two builds of the server image, one hash
   placement   the placement library; options go to `undine-placement bench`";
 
@@ -54,6 +58,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         "memory" => memory::run(rest),
         "survival" => survival::run(rest),
         "failover" => failover::run(rest),
+        "copies" => copies::run(rest),
         "panel" => panel::run(rest),
         "image" => image::run(rest),
         "placement" => placement::run(rest),

@@ -7,6 +7,7 @@
 pub mod checker;
 mod disk;
 mod faults;
+mod felt;
 mod plan;
 mod planted;
 mod power;
@@ -95,6 +96,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
         journal: Arc::new(Journal::default()),
         limit,
         faults: BTreeMap::new(),
+        spans: Vec::new(),
         not_recovered: Vec::new(),
     };
     match plant {
@@ -109,6 +111,7 @@ struct Chaos<'a> {
     journal: Arc<Journal>,
     limit: Duration,
     faults: BTreeMap<String, usize>,
+    spans: Vec<felt::Span>,
     not_recovered: Vec<Violation>,
 }
 
@@ -136,6 +139,7 @@ impl Chaos<'_> {
             seed,
             rounds: done,
             faults: self.faults,
+            felt: felt::felt(&self.spans, &log.reads),
             not_recovered: self.not_recovered,
             verdict,
         };
@@ -178,6 +182,15 @@ impl Chaos<'_> {
 
     fn round(&mut self, round: &Round) -> Result<()> {
         let begun = Instant::now();
+        let mut fault = round.fault.kind();
+        if let Some((_, beside)) = round.beside {
+            fault.push('+');
+            fault.push_str(&beside.kind());
+        }
+        self.spans.push(felt::Span {
+            fault,
+            from_ms: now_ms(),
+        });
         let mut wounds = Vec::new();
         wounds.extend(self.inflict(round.fault)?);
         if let Some((after_ms, beside)) = round.beside {

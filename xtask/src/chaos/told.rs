@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::checker::{Verdict, Violation};
+use super::felt::Felt;
 use crate::bench::report::Machine;
 use crate::trial::journal::{Found, Log};
 use crate::up::layout;
@@ -19,6 +20,8 @@ pub struct Outcome {
     pub rounds: usize,
     /// How often what was broken.
     pub faults: BTreeMap<String, usize>,
+    /// What visitors felt of each kind of fault.
+    pub felt: BTreeMap<String, Felt>,
     /// Servers that were silent for too long.
     pub not_recovered: Vec<Violation>,
     /// What visitors met that must not happen.
@@ -52,7 +55,7 @@ impl Outcome {
         let right = log.reads.iter().filter(|it| it.is_right).count();
         let mut whole = json!({
             "machine": machine, "rounds": self.rounds, "seed": self.seed, "faults": self.faults,
-            "acked_writes": acked,
+            "felt": self.felt, "acked_writes": acked,
             "unacknowledged_writes": log.writes.len() - acked,
             "requests": log.reads.len(),
             "failed_requests": log.reads.len() - right,
@@ -82,6 +85,12 @@ pub fn write(machine: &Machine, outcome: &Outcome, log: &Log, found: &[Found]) -
     for (kind, count) in &outcome.faults {
         println!("  {kind:22} {count}");
     }
+    println!("\n  felt by visitors               rounds  visits  failed  longest");
+    for (kind, felt) in &outcome.felt {
+        let (rounds, visits, failed) = (felt.rounds, felt.visits, felt.failed);
+        let longest = felt.longest_s;
+        println!("  {kind:30} {rounds:6}  {visits:6}  {failed:6}  {longest:5.1} s");
+    }
     for name in ["acked_writes", "requests", "failed_requests"] {
         println!("  {name:22} {}", report[name]);
     }
@@ -102,6 +111,7 @@ mod tests {
             seed: 42,
             rounds: 5,
             faults: BTreeMap::new(),
+            felt: BTreeMap::new(),
             not_recovered: Vec::new(),
             verdict: Verdict::default(),
         };

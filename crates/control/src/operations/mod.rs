@@ -19,6 +19,7 @@ mod site_create;
 mod site_delete;
 mod start_spec;
 mod trouble;
+mod turns;
 mod work;
 
 pub use engine::{LEASE_MS, detail_of, run_claimed};

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | choose | commits a new owner if there is none yet; waits for a copy in sync | none: an epoch never falls |
 //! | fence | the copy is opened under the new epoch: older exports are gone for ever | none: an epoch never falls |
+//! | turn | under emulation, shorter starts go first | none: it only waits |
 //! | boot | the VM runs and its guest answers for itself | none: a VM that came up late is adopted by the next start |
 //! | open | state `running`, routes by the new epoch's address; other copies are filled again | none: the last step, one transaction |
 //!
@@ -19,6 +20,7 @@ use undine_store::{Db, Replica, Server};
 use super::server_start::{boot, failed, open, superseded};
 use super::start_spec::{open_replica, replica_client};
 use super::trouble::{Outcome, Trouble};
+use super::turns;
 use super::work::Work;
 use super::{Kind, NEVER, step};
 use crate::background::returned::stop;
@@ -26,12 +28,16 @@ use crate::clock::now_ms;
 use crate::copies;
 use crate::fencing::{Heirs, Taken, take_over};
 
+/// What operations of this kind are called.
+pub const NAME: &str = "server.failover";
+
 /// A server comes up elsewhere.
 pub const FAILOVER: Kind = Kind {
-    name: "server.failover",
+    name: NAME,
     steps: &[
         step!("choose", choose, keep "an epoch never falls"),
         step!("fence", fence, keep "an epoch never falls"),
+        step!("turn", turns::wait, keep "it only waits"),
         step!("boot", boot, keep "a VM that came up late is adopted by the next start"),
         step!("open", open, keep "the last step, one transaction"),
     ],

@@ -260,8 +260,8 @@ async fn a_node_that_a_witness_reaches_is_not_dead() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_told_what_it_owns_is_not_dead_before_that_is_over() {
     let three = Three::new().await;
-    three.world.server("web-1", "static").await;
-    let owner = three.owner("web-1").await;
+    let server = three.world.server("web-1", "static").await;
+    let owner = three.owner(&server).await;
     let guard = three.nodes[owner].guard.clone();
     let guard = ControlClient::new(guard, &three.instances()).unwrap();
     three.kill(owner);

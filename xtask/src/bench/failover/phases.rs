@@ -1,8 +1,9 @@
 //! A recovery in phases, out of the times that control, the node and the visitors tell.
 //!
 //! ```text
-//!   kill ─detect─> operation made ─fence─> older exports gone ─start─> the agent inside answers
-//!        ─guest─> its site answers itself ─route─> a visitor has the right page
+//!   kill ─detect─> operation made ─fence─> older exports gone ─turn─> shorter starts went first
+//!        ─start─> the agent inside answers ─guest─> its site answers itself
+//!        ─route─> a visitor has the right page
 //! ```
 
 use serde_json::Value;
@@ -17,6 +18,8 @@ pub struct Phases {
     pub detect_s: f64,
     /// Until no older owner can write.
     pub fence_s: f64,
+    /// Until shorter starts have gone first.
+    pub turn_s: f64,
     /// Until the agent inside answers.
     pub start_s: f64,
     /// Until the server answers for itself.
@@ -28,7 +31,7 @@ pub struct Phases {
 }
 
 /// Their names, in order.
-pub const NAMES: [&str; 5] = ["detect", "fence", "start", "guest", "route"];
+pub const NAMES: [&str; 6] = ["detect", "fence", "turn", "start", "guest", "route"];
 
 impl Phases {
     /// Out of the operation, the node's report of the start, and the visitor's answer.
@@ -38,12 +41,14 @@ impl Phases {
         let up_ms = ended(operation, "boot")
             .or_else(|| ended(operation, "open"))
             .unwrap_or(answered_ms);
-        let boot_s = span(fenced_ms, up_ms);
+        let turn_ms = ended(operation, "turn").unwrap_or(fenced_ms);
+        let boot_s = span(turn_ms, up_ms);
         // Of the node's own clock only the share is taken.
         let start_s = share_of_start(start).map_or(boot_s, |share| boot_s * share);
         Self {
             detect_s: span(killed_ms, made_ms),
             fence_s: span(made_ms, fenced_ms),
+            turn_s: span(fenced_ms, turn_ms),
             start_s,
             guest_s: boot_s - start_s,
             route_s: span(up_ms, answered_ms),
@@ -52,10 +57,11 @@ impl Phases {
     }
 
     /// In the order of [`NAMES`].
-    pub fn parts(&self) -> [f64; 5] {
+    pub fn parts(&self) -> [f64; 6] {
         [
             self.detect_s,
             self.fence_s,
+            self.turn_s,
             self.start_s,
             self.guest_s,
             self.route_s,
@@ -117,7 +123,8 @@ mod tests {
             "steps": [
                 {"name": "choose", "started_at": 13_000, "ended_at": 13_050},
                 {"name": "fence", "started_at": 13_050, "ended_at": 13_400},
-                {"name": "boot", "started_at": 13_400, "ended_at": 16_400},
+                {"name": "turn", "started_at": 13_400, "ended_at": 13_900},
+                {"name": "boot", "started_at": 13_900, "ended_at": 16_400},
                 {"name": "open", "started_at": 16_400, "ended_at": 16_500},
             ],
         })
@@ -127,11 +134,11 @@ mod tests {
     fn the_phases_add_up_to_the_whole() {
         let start = json!({"steps_s": [["vm", 0.4], ["agent", 1.0], ["health", 2.0]]});
         let phases = Phases::of(10_000, &operation(), &start, 16_700);
-        assert_eq!(phases.parts(), [3.0, 0.4, 1.5, 1.5, 0.3]);
+        assert_eq!(phases.parts(), [3.0, 0.4, 0.5, 1.25, 1.25, 0.3]);
         assert!((phases.parts().iter().sum::<f64>() - phases.whole_s).abs() < 1e-9);
         // A node that tells nothing: all of it counts as start.
         let phases = Phases::of(10_000, &operation(), &Value::Null, 16_700);
-        assert_eq!((phases.start_s, phases.guest_s), (3.0, 0.0));
+        assert_eq!((phases.start_s, phases.guest_s), (2.5, 0.0));
     }
 
     #[test]

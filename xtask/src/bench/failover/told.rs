@@ -47,7 +47,7 @@ pub fn result(all: &[Recovery], resync_s: &[f64], log: &Log, found: &[Found]) ->
 }
 
 fn phases(all: &[Recovery], contents: &[Content]) -> Value {
-    let ours: Vec<[f64; 5]> = all
+    let ours: Vec<[f64; 6]> = all
         .iter()
         .filter(|it| contents.contains(&it.content))
         .map(|it| it.phases.parts())

@@ -44,6 +44,10 @@ impl Guest {
     }
 
     fn send(&self, method: &str, path: &str, form: &str) -> Result<Answer> {
+        self.send_to(self.address, method, path, form)
+    }
+
+    fn send_to(&self, address: SocketAddr, method: &str, path: &str, form: &str) -> Result<Answer> {
         let headers = [
             ("Cookie", self.cookie.as_str()),
             ("Content-Type", "application/x-www-form-urlencoded"),
@@ -55,7 +59,7 @@ impl Guest {
             headers: &headers,
             body: form.as_bytes(),
         };
-        wire::ask(self.address, &request, PATIENCE)
+        wire::ask(address, &request, PATIENCE)
     }
 
     /// The header that says who it is.
@@ -65,7 +69,12 @@ impl Guest {
 
     /// Refuses to go on when the page is not shown, or is not a page for them.
     pub fn sees(&self, path: &str) -> Result<()> {
-        let answer = self.send("GET", path, "")?;
+        self.sees_at(self.address, path)
+    }
+
+    /// The same at another instance.
+    pub fn sees_at(&self, address: SocketAddr, path: &str) -> Result<()> {
+        let answer = self.send_to(address, "GET", path, "")?;
         ensure!(answer.status == 200, "{path}: status {}", answer.status);
         Ok(())
     }
