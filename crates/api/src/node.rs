@@ -15,6 +15,8 @@
 //! | `PUT /node/v1/servers/{server}/slots` | [`SlotsSpec`] → [`ServerStatus`] (failed replicas leave) |
 //! | `PUT /node/v1/servers/{server}/joins/{replica}` | [`JoinSpec`] → [`JoinStatus`] (starts or tells) |
 //! | `DELETE /node/v1/servers/{server}/joins/{replica}?epoch=N` | → nothing (cancelled, or was not there) |
+//! | `PUT /node/v1/servers/{server}/scrubs/{replica}` | [`ScrubSpec`] → [`ScrubStatus`] (starts or tells) |
+//! | `DELETE /node/v1/servers/{server}/scrubs/{replica}?epoch=N` | → nothing (ended, or was not there) |
 //! | `POST /node/v1/servers/{server}/guest` | [`GuestCall`] → [`crate::guest::Answer`] |
 //! | `POST /node/v1/servers/{server}/releases?epoch=N` | archive; [`crate::guest::Upload`] as JSON in the header [`UPLOAD_HEADER`] → [`crate::guest::Answer`] |
 //!
@@ -34,7 +36,8 @@ mod template;
 
 pub use disk::{
     JoinMethod, JoinSpec, JoinState, JoinStatus, ReplicaKey, ReplicaSpec, ReplicaState,
-    ReplicaStatus, ReplicaTarget, SlotState, SlotStatus, SlotsSpec,
+    ReplicaStatus, ReplicaTarget, ScrubSpec, ScrubState, ScrubStatus, SlotState, SlotStatus,
+    SlotsSpec,
 };
 
 pub use template::{

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use undine_failover::membership::{self, Record, Worth};
+use undine_failover::scrub;
 use undine_model::lifecycle::NodeState;
 use undine_model::{NodeId, ReplicaId, ServerId};
 use undine_store::{
@@ -199,6 +200,23 @@ pub async fn leave(
 ) -> Result<Vec<ReplicaId>> {
     let copies = of(tx, server.id).await?;
     match membership::degrade(&record(server, &copies), server.epoch, gone) {
+        Ok(next) => left(tx, server, &copies, &next, why).await,
+        Err(refusal) => {
+            tracing::info!(server = %server.name, %refusal, why, "no copy leaves");
+            Ok(Vec::new())
+        }
+    }
+}
+
+/// The same of copies that differ from the owner's: nobody knows what they lack.
+pub async fn distrust(
+    tx: &Tx,
+    server: &Server,
+    differ: &[ReplicaId],
+    why: &str,
+) -> Result<Vec<ReplicaId>> {
+    let copies = of(tx, server.id).await?;
+    match scrub::distrust(&record(server, &copies), server.epoch, differ) {
         Ok(next) => left(tx, server, &copies, &next, why).await,
         Err(refusal) => {
             tracing::info!(server = %server.name, %refusal, why, "no copy leaves");

@@ -9,8 +9,8 @@ use undine_api::guest::{Answer, Ask, Upload};
 use undine_api::internal::Role;
 use undine_api::node::{
     FetchImage, GuestCall, ImageStatus, JoinSpec, JoinStatus, NodeStatus, ReplicaSpec,
-    ReplicaStatus, ServerStatus, SlotsSpec, StartSpec, StopSpec, TemplateStatus, TemplateWish,
-    UPLOAD_HEADER,
+    ReplicaStatus, ScrubSpec, ScrubStatus, ServerStatus, SlotsSpec, StartSpec, StopSpec,
+    TemplateStatus, TemplateWish, UPLOAD_HEADER,
 };
 use undine_link::{CallError, Credentials, CredentialsError, Method, PeerClient};
 use undine_model::{NodeId, ServerId};
@@ -143,6 +143,28 @@ impl NodeClient {
         epoch: u64,
     ) -> Called<()> {
         let path = format!("/node/v1/servers/{server}/joins/{replica}?epoch={epoch}");
+        self.0.call(Method::DELETE, &path, None::<&()>, QUICK).await
+    }
+
+    /// Compares a replica with the owner's own one, or tells how far that is.
+    pub async fn scrub(
+        &self,
+        server: ServerId,
+        replica: undine_model::ReplicaId,
+        spec: &ScrubSpec,
+    ) -> Called<ScrubStatus> {
+        let path = format!("/node/v1/servers/{server}/scrubs/{replica}");
+        self.0.call(Method::PUT, &path, Some(spec), QUICK).await
+    }
+
+    /// Ends a comparison that is under way.
+    pub async fn end_scrub(
+        &self,
+        server: ServerId,
+        replica: undine_model::ReplicaId,
+        epoch: u64,
+    ) -> Called<()> {
+        let path = format!("/node/v1/servers/{server}/scrubs/{replica}?epoch={epoch}");
         self.0.call(Method::DELETE, &path, None::<&()>, QUICK).await
     }
 

@@ -25,6 +25,10 @@ pub struct Policy {
     pub limit_bytes_s: u64,
     /// So many copies at once are filled on, or from, a node.
     pub joins_per_node: u32,
+    /// The copies of a running server's disk are compared after so many days; 0 for never.
+    pub scrub_every_days: u32,
+    /// They are read with at most so many bytes a second; 0 for no limit.
+    pub scrub_limit_bytes_s: u64,
     /// Are connections between a server and its remote copies encrypted?
     pub tls: bool,
 }
@@ -39,6 +43,8 @@ impl Default for Policy {
             replace_after_ms: 120_000,
             limit_bytes_s: 200 << 20,
             joins_per_node: 2,
+            scrub_every_days: 30,
+            scrub_limit_bytes_s: 50 << 20,
             tls: true,
         }
     }
@@ -109,6 +115,18 @@ impl Policy {
                 "A copy is filled with at least 1 MiB a second, or without limit (0).",
             ));
         }
+        if self.scrub_every_days > 3_650 {
+            return Err(Refusal::invalid(
+                "scrub_every_days",
+                "Copies are compared every 1 to 3650 days, or never (0).",
+            ));
+        }
+        if self.scrub_limit_bytes_s != 0 && self.scrub_limit_bytes_s < 1 << 20 {
+            return Err(Refusal::invalid(
+                "scrub_limit_bytes_s",
+                "Copies are compared with at least 1 MiB a second, or without limit (0).",
+            ));
+        }
         Ok(())
     }
 }
@@ -130,5 +148,23 @@ mod tests {
         };
         let refusal = hasty.check().unwrap_err();
         assert_eq!(refusal.0.field.as_deref(), Some("silence_kvm_ms"));
+        let never = Policy {
+            scrub_every_days: 0,
+            scrub_limit_bytes_s: 0,
+            ..Policy::default()
+        };
+        never.check().unwrap();
+        let slow = Policy {
+            scrub_limit_bytes_s: 1,
+            ..Policy::default()
+        };
+        let refusal = slow.check().unwrap_err();
+        assert_eq!(refusal.0.field.as_deref(), Some("scrub_limit_bytes_s"));
+        let rare = Policy {
+            scrub_every_days: 9_999,
+            ..Policy::default()
+        };
+        let refusal = rare.check().unwrap_err();
+        assert_eq!(refusal.0.field.as_deref(), Some("scrub_every_days"));
     }
 }

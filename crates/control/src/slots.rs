@@ -6,17 +6,19 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use serde_json::json;
 use undine_api::node::{ServerStatus, SlotState, SlotsSpec};
 use undine_link::CallError;
 use undine_model::lifecycle::ServerState;
 use undine_model::{NodeId, ReplicaId, ServerId};
 use undine_store::{Db, Server, Tx};
 
+use crate::app::caller::finding;
 use crate::app::servers::{Wish, begin};
 use crate::control::Control;
 use crate::copies;
 use crate::fencing::{Heirs, fail_over};
-use crate::operations::wake;
+use crate::operations::{event_of, wake};
 use crate::refusal::Result;
 
 type Told = (u64, Vec<ReplicaId>);
@@ -44,6 +46,9 @@ impl SlotBook {
         book.remove(&server);
     }
 }
+
+/// What is told of a copy that differs: an event and an audit row of this name.
+pub const DIFFERS: &str = "server.copy_differs";
 
 const TRIES: u32 = 20;
 const AGAIN: Duration = Duration::from_millis(100);
@@ -124,6 +129,7 @@ pub async fn degrade(control: &Control, owner: NodeId, id: ServerId) -> Result<(
         .iter()
         .find_map(|slot| slot.error.clone())
         .unwrap_or_else(|| "its slot failed".to_owned());
+    control.failpoints.pass("slots/degrade/before").await;
     let tx = control.store.begin().await?;
     let server = tx.servers().lock(id).await?;
     let gone = failed(&server, owner, &status);
@@ -137,8 +143,10 @@ pub async fn degrade(control: &Control, owner: NodeId, id: ServerId) -> Result<(
     {
         return leave_owner(control, tx, server, &gone, &why).await;
     }
-    let left = copies::leave(&tx, &server, &gone, &why).await?;
+    let differ: Vec<ReplicaId> = differing(&status, &gone);
+    let left = leave(&tx, owner, server.clone(), (&gone, &differ), &why).await?;
     tx.commit().await?;
+    control.failpoints.pass("slots/degrade/after").await;
     if left.is_empty() {
         tracing::info!(server = %server.name, why, "failed slots are told again");
     } else {
@@ -147,6 +155,47 @@ pub async fn degrade(control: &Control, owner: NodeId, id: ServerId) -> Result<(
     tell(control, id).await;
     control.copies_due.notify_one();
     Ok(())
+}
+
+/// Those of the failed copies that a comparison found to differ.
+fn differing(status: &ServerStatus, gone: &[ReplicaId]) -> Vec<ReplicaId> {
+    let differ = status.slots.iter().filter(|slot| slot.differs);
+    differ
+        .filter_map(|slot| slot.replica)
+        .filter(|copy| gone.contains(copy))
+        .collect()
+}
+
+/// Failed copies leave. That some differ is told to the operator, in the same transaction.
+async fn leave(
+    tx: &Tx,
+    owner: NodeId,
+    server: Server,
+    (gone, differ): (&[ReplicaId], &[ReplicaId]),
+    why: &str,
+) -> Result<Vec<ReplicaId>> {
+    if differ.is_empty() {
+        return copies::leave(tx, &server, gone, why).await;
+    }
+    let mut left = copies::distrust(tx, &server, differ, why).await?;
+    if !left.is_empty() {
+        let subject = format!("server/{}", server.id);
+        let data = json!({"name": server.name, "copies": left, "detail": why});
+        let event = event_of(DIFFERS, server.id.uuid(), None, data.clone());
+        let row = finding(format!("node/{owner}"), DIFFERS, subject, "differs", data);
+        tx.audit().insert(&row).await?;
+        tx.events().announce(vec![event]).await?;
+    }
+    let others: Vec<ReplicaId> = gone
+        .iter()
+        .filter(|copy| !differ.contains(copy))
+        .copied()
+        .collect();
+    if !others.is_empty() {
+        let server = tx.servers().lock(server.id).await?;
+        left.extend(copies::leave(tx, &server, &others, why).await?);
+    }
+    Ok(left)
 }
 
 /// The owner's own copy failed: a server reads it, so it moves to another one in sync; where there

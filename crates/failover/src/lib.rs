@@ -12,6 +12,7 @@
 //! | [`memory`] | control | may a store that came back be trusted? |
 //! | [`targets`] | control | where servers of dead nodes start again |
 //! | [`resync`] | control | which copies are filled, how, and where new ones go |
+//! | [`scrub`] | control | when copies are compared, and what a difference means |
 //! | [`machine`] | control | one fail-over, from observation to next action |
 //! | [`slots`] | owner's node | when a failed replica leaves, when the guest may go on |
 //! | [`holder`] | a replica's node | which openings are refused |
@@ -26,6 +27,7 @@ pub mod membership;
 pub mod memory;
 pub mod policy;
 pub mod resync;
+pub mod scrub;
 pub mod slots;
 pub mod targets;
 

@@ -128,6 +128,12 @@ pub fn relay_run_folder(run_dir: &Path, server: ServerId) -> PathBuf {
         .join(server.uuid().simple().to_string())
 }
 
+/// The folder of the relay to a replica that is compared.
+pub fn scrub_run_folder(run_dir: &Path, server: ServerId) -> PathBuf {
+    let server = server.uuid().simple();
+    run_dir.join("join").join(format!("{server}-scrub"))
+}
+
 /// The folder of sockets of a replica's storage daemon.
 pub fn daemon_run_folder(run_dir: &Path, server: ServerId) -> PathBuf {
     run_dir

@@ -20,13 +20,13 @@ use crate::relay::{self, Relay};
 use crate::storage::{Base, SourceName, StorageDaemon, StorageError};
 
 /// How long the target may take for one request.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// How long it may take to flush all that a pass wrote.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(300);
 /// Reads as zeros.
-const ZERO: u32 = 2;
+pub(crate) const ZERO: u32 = 2;
 /// Written.
-const DIRTY: u32 = 1;
+pub(crate) const DIRTY: u32 = 1;
 
 /// How far a copy is; read by whoever wants to know.
 #[derive(Debug, Default)]
@@ -45,18 +45,26 @@ impl Progress {
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
     }
+
+    pub(crate) fn expect(&self, bytes: u64) {
+        self.total.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn done(&self, bytes: u64) {
+        self.copied.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 /// At most so many bytes a second, over the time of a pass.
 #[derive(Clone, Copy, Debug)]
-struct Pace {
+pub(crate) struct Pace {
     limit: u64,
     begin: Instant,
     done: u64,
 }
 
 impl Pace {
-    fn new(limit: u64) -> Self {
+    pub(crate) fn new(limit: u64) -> Self {
         Self {
             limit,
             begin: Instant::now(),
@@ -65,7 +73,7 @@ impl Pace {
     }
 
     /// Waits until these bytes were due.
-    async fn keep(&mut self, bytes: u64) {
+    pub(crate) async fn keep(&mut self, bytes: u64) {
         self.done += bytes;
         let ahead = due(self.done, self.limit).saturating_sub(self.begin.elapsed());
         if !ahead.is_zero() {
@@ -187,7 +195,7 @@ impl Copy {
             extents.retain(|extent| extent.flags & DIRTY != 0);
         }
         let bytes: u64 = extents.iter().map(|extent| extent.length).sum();
-        self.progress.total.fetch_add(bytes, Ordering::Relaxed);
+        self.progress.expect(bytes);
         let mut pace = Pace::new(limit);
         for extent in extents {
             if !name.is_bitmap() && extent.flags & ZERO != 0 {
@@ -242,14 +250,12 @@ impl Copy {
     }
 
     fn copied(&self, bytes: u32) {
-        self.progress
-            .copied
-            .fetch_add(bytes.into(), Ordering::Relaxed);
+        self.progress.done(bytes.into());
     }
 }
 
 /// A stretch in pieces of at most so many bytes.
-fn pieces(extent: Extent, largest: u32) -> impl Iterator<Item = (u64, u32)> {
+pub(crate) fn pieces(extent: Extent, largest: u32) -> impl Iterator<Item = (u64, u32)> {
     let end = extent.offset + extent.length;
     let mut at = extent.offset;
     std::iter::from_fn(move || {

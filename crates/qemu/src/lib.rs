@@ -15,6 +15,7 @@ pub mod process;
 pub mod psk;
 pub mod qmp;
 pub mod relay;
+pub mod scrub;
 pub mod sidecar;
 pub mod storage;
 pub mod template;

@@ -2,7 +2,7 @@
 //! daemon and plain NBD on a local socket.
 //!
 //! A copy to a replica that hangs never touches the server's own disk: it is this process alone
-//! that hangs, and killing it ends all of it.
+//! that hangs, and killing it ends all of it. A scrub reads a replica through one that cannot write.
 
 use std::io;
 use std::path::PathBuf;
@@ -24,6 +24,15 @@ pub const EXPORT: &str = "replica";
 const START_DEADLINE: Duration = Duration::from_secs(10);
 const NODE: &str = "replica";
 
+/// What whoever is on the local socket may do to the replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Read it alone.
+    Read,
+    /// Write to it as well.
+    Write,
+}
+
 /// A running relay; [`end`](Self::end) it, or find it again by [`Relay::end_left_over`].
 #[derive(Debug)]
 pub struct Relay {
@@ -39,6 +48,7 @@ impl Relay {
         program: &Program,
         run_dir: &RunDir,
         replica: &NbdChild,
+        access: Access,
     ) -> Result<Self, StorageError> {
         Self::end_left_over(run_dir).await?;
         run_dir.prepare(program.owner)?;
@@ -54,7 +64,7 @@ impl Relay {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        let args = arguments(run_dir, replica, credentials)?;
+        let args = arguments(run_dir, replica, access, credentials)?;
         let process = program.start(&args, &run_dir.log())?;
         let relay = Self {
             process,
@@ -115,6 +125,7 @@ impl Relay {
 fn arguments(
     run_dir: &RunDir,
     replica: &NbdChild,
+    access: Access,
     credentials: Option<PathBuf>,
 ) -> Result<Vec<String>, StorageError> {
     let mut args = vec![
@@ -122,7 +133,8 @@ fn arguments(
         text(&run_dir.pid_file(), "the run folder")?.to_owned(),
     ];
     let mut node = json!({"driver": "nbd", "node-name": NODE, "server": replica.server(),
-        "export": replica.export.to_string()});
+        "export": replica.export.to_string(), "read-only": access == Access::Read});
+    let writable = if access == Access::Write { "on" } else { "off" };
     if let Some(folder) = credentials {
         let folder = escaped(text(&folder, "the key's folder")?, "the key's folder")?;
         let user = psk::USER;
@@ -140,7 +152,7 @@ fn arguments(
         "--nbd-server".to_owned(),
         format!("addr.type=unix,addr.path={socket}"),
         "--export".to_owned(),
-        format!("nbd,id=replica,node-name={NODE},name={EXPORT},writable=on"),
+        format!("nbd,id=replica,node-name={NODE},name={EXPORT},writable={writable}"),
     ]);
     Ok(args)
 }

@@ -124,6 +124,7 @@ async fn server(store: &Store) -> Done<ServerId> {
         operation: None,
         error: None,
         reason: "made for a bench".to_owned(),
+        scrubbed_at: None,
         manifest_version: 0,
         manifest_applied: 0,
     };

@@ -17,7 +17,7 @@ use undine_api::Problem;
 use undine_api::internal::{JoinRequest, NodeReport, NodeUsage, Role};
 use undine_api::node::{Inventory, NodeStatus, Phase};
 use undine_link::{ControlClient, Credentials, JoinToken, Method};
-use undine_model::{Bytes, MilliCpu, NodeId, ReplicaId, ServerId};
+use undine_model::{Bytes, MilliCpu, NodeId, OperationId, ReplicaId, ServerId};
 
 pub use disk::{FakeReplica, FakeSlot};
 pub use guest::FakeGuest;
@@ -52,6 +52,10 @@ pub struct State {
     pub unreachable: BTreeSet<NodeId>,
     /// Joins stay at half until this is false again.
     pub hold_joins: bool,
+    /// Comparisons stay at half until this is false again.
+    pub hold_scrubs: bool,
+    /// Copies that a comparison will find to differ from this node's own.
+    pub differing: BTreeSet<ReplicaId>,
     /// Servers.
     pub servers: BTreeMap<ServerId, FakeServer>,
     /// Every request, as `METHOD path` or `guest <ask>`.
@@ -71,6 +75,10 @@ pub struct FakeServer {
     pub running: bool,
     /// The slots of its disk.
     pub slots: Vec<FakeSlot>,
+    /// Which comparison of each copy was begun last.
+    pub scrubs: BTreeMap<ReplicaId, OperationId>,
+    /// Copies of which it is not known what they lack.
+    pub distrusted: BTreeSet<ReplicaId>,
     /// The highest version of its record that it was told.
     pub version: u64,
     /// The agent inside.

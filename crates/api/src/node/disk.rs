@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use undine_model::{Bytes, NodeId, ReplicaId, ServerId};
+use undine_model::{Bytes, NodeId, OperationId, ReplicaId, ServerId};
 
 /// A replica to hold.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -127,6 +127,9 @@ pub struct SlotStatus {
     /// Why it failed, in words.
     #[serde(default)]
     pub error: Option<String>,
+    /// It counts as failed because a scrub found that it differs: what it lacks is not known.
+    #[serde(default)]
+    pub differs: bool,
 }
 
 /// How a slot stands.
@@ -209,6 +212,53 @@ pub enum JoinState {
     /// It is in its slot and receives every write: control may commit that it is in sync.
     Joined,
     /// It is not in a slot; opened for a resync anew, it may be tried again.
+    Failed,
+}
+
+/// A replica in a slot is to be compared with the owner's own one, while the server writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubSpec {
+    /// The owner's epoch; another one is refused.
+    pub epoch: u64,
+    /// Which scrub: the same one is begun once, and told of after it has ended.
+    pub scrub: OperationId,
+    /// At most so many bytes a second; 0 for no limit.
+    pub limit_bytes_s: u64,
+}
+
+/// How far a comparison is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubStatus {
+    /// Which replica.
+    pub replica: ReplicaId,
+    /// Which scrub.
+    pub scrub: OperationId,
+    /// How far.
+    pub state: ScrubState,
+    /// Bytes compared.
+    pub compared: Bytes,
+    /// Bytes to compare: what is in use.
+    pub total: Bytes,
+    /// Bytes in blocks that were written whenever they were looked at.
+    #[serde(default)]
+    pub undecided: Bytes,
+    /// Why it failed, or where it differs, in words.
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+/// How far a comparison is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScrubState {
+    /// It is being compared.
+    Comparing,
+    /// Both are the same.
+    Equal,
+    /// It differs: its slot is `failed`, and it is copied anew in full once control has committed
+    /// that it is not in sync.
+    Differs,
+    /// It could not be compared; that says nothing about it.
     Failed,
 }
 

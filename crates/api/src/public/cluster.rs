@@ -56,6 +56,10 @@ answers! {
         pub limit_bytes_s: u64,
         /// So many copies at once are filled on, or from, a node.
         pub joins_per_node: u32,
+        /// The copies of a running server's disk are compared after so many days; 0 for never.
+        pub scrub_every_days: u32,
+        /// They are read with at most so many bytes a second; 0 for no limit.
+        pub scrub_limit_bytes_s: u64,
         /// Are connections between a server and its remote copies encrypted?
         pub tls: bool,
         /// Counts its changes; 0 as long as all of it is the default.
@@ -409,6 +413,12 @@ requests! {
         /// So many copies at once are filled on, or from, a node.
         #[serde(default)]
         pub joins_per_node: Option<u32>,
+        /// The copies of a running server's disk are compared after so many days; 0 for never.
+        #[serde(default)]
+        pub scrub_every_days: Option<u32>,
+        /// They are read with at most so many bytes a second; 0 for no limit.
+        #[serde(default)]
+        pub scrub_limit_bytes_s: Option<u64>,
         /// Are connections between a server and its remote copies encrypted?
         #[serde(default)]
         pub tls: Option<bool>,

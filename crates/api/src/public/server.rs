@@ -58,6 +58,9 @@ answers! {
         /// The operation that works on it now.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub operation: Option<OperationId>,
+        /// When the copies of its disk were last compared with one another.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub scrubbed_at: Option<i64>,
         /// When it was made.
         pub created_at: i64,
         /// When it was last changed.

@@ -74,6 +74,12 @@ pub struct FailoverFlags {
     /// So many copies at once are filled on, or from, a node.
     #[arg(long)]
     pub joins_per_node: Option<u32>,
+    /// The copies of a running server's disk are compared after so many days; 0 for never.
+    #[arg(long)]
+    pub scrub_every_days: Option<u32>,
+    /// They are read with at most so many bytes a second; 0 for no limit.
+    #[arg(long)]
+    pub scrub_limit_bytes_s: Option<u64>,
     /// Are connections between a server and its remote copies encrypted?
     #[arg(long)]
     pub tls: Option<bool>,

@@ -70,6 +70,13 @@ pub enum Server {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Compare the copies of its disk while it runs; one that differs is copied anew.
+    Scrub {
+        /// Name or id.
+        server: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
     /// Change how many copies its disk has, from its next start, or how important it is.
     Protect {
         /// Name or id.

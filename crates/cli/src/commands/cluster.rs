@@ -139,6 +139,8 @@ fn changes(flags: &FailoverFlags) -> UpdateFailoverPolicy {
         replace_after_ms: flags.replace_after_ms,
         limit_bytes_s: flags.limit_bytes_s,
         joins_per_node: flags.joins_per_node,
+        scrub_every_days: flags.scrub_every_days,
+        scrub_limit_bytes_s: flags.scrub_limit_bytes_s,
         tls: flags.tls,
     }
 }

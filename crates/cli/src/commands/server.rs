@@ -68,6 +68,11 @@ pub async fn run(context: &Context, command: Server) -> Result<()> {
             let answer = context.client.restart_server(id, ANY, &new_key()).await?;
             context.follow(answer, &waiting).await
         }
+        Server::Scrub { server, waiting } => {
+            let id = context.server(&server).await?;
+            let answer = context.client.scrub_server(id, ANY, &new_key()).await?;
+            context.follow(answer, &waiting).await
+        }
         Server::Protect {
             server,
             replicas,

@@ -12,7 +12,7 @@ use super::reply::{Answer, Reply};
 use crate::app::caller::{Caller, Expected};
 use crate::app::paging::PageWish;
 use crate::app::servers::Wish;
-use crate::app::{server_create, server_loss, servers};
+use crate::app::{server_create, server_loss, server_scrub, servers};
 use crate::control::Control;
 
 /// Which servers.
@@ -48,6 +48,7 @@ pub fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(start_server))
         .routes(routes!(stop_server))
         .routes(routes!(restart_server))
+        .routes(routes!(scrub_server))
         .routes(routes!(accept_loss))
 }
 
@@ -193,6 +194,24 @@ async fn restart_server(
     IfMatch(expected): IfMatch,
 ) -> Answer<ServerOperation> {
     wished(&control, &caller, id, expected, Wish::Restart).await
+}
+
+/// Compares the copies of a running server's disk; one that differs is copied anew.
+#[utoipa::path(
+    post,
+    path = "/v1/servers/{id}/scrub",
+    tag = "servers",
+    params(("id" = ServerId, Path, description = "The server.")),
+    responses((status = 202, description = "It is being worked on.", body = ServerOperation))
+)]
+async fn scrub_server(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<ServerId>,
+    IfMatch(expected): IfMatch,
+) -> Answer<ServerOperation> {
+    let both = server_scrub::scrub(&control, &caller, id, expected).await?;
+    Ok(Reply::accepted(Some(both.server.version), both))
 }
 
 /// Accepts that the newest writes of a server are lost: it goes on with a copy that lacks them.

@@ -130,6 +130,24 @@ impl Caller {
     }
 }
 
+/// An audit row about something that was found, not asked for: by a node, say.
+pub fn finding(actor: String, action: &str, subject: String, outcome: &str, data: Json) -> Audit {
+    Audit {
+        id: new_id(),
+        version: 1,
+        created_at: now_ms(),
+        updated_at: now_ms(),
+        actor,
+        action: action.to_owned(),
+        subject,
+        account: None,
+        outcome: outcome.to_owned(),
+        request_id: None,
+        ip: None,
+        data,
+    }
+}
+
 /// A scope as it is kept.
 pub fn scope_word(scope: Scope) -> &'static str {
     match scope {

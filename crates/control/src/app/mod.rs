@@ -21,6 +21,7 @@ pub mod reports;
 pub mod second;
 pub mod server_create;
 pub mod server_loss;
+pub mod server_scrub;
 pub mod servers;
 pub mod sessions;
 pub mod settings;

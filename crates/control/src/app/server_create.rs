@@ -114,6 +114,7 @@ pub async fn create(
         operation: None,
         error: None,
         reason: String::new(),
+        scrubbed_at: None,
         manifest_version: 1,
         manifest_applied: 0,
     };

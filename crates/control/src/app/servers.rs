@@ -54,6 +54,7 @@ pub async fn show(db: &impl Db, server: undine_store::Server) -> Result<Server> 
         manifest_version: server.manifest_version,
         manifest_applied: server.manifest_applied,
         operation: server.operation,
+        scrubbed_at: server.scrubbed_at,
         created_at: server.created_at,
         updated_at: server.updated_at,
         version: server.version,

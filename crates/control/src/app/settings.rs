@@ -26,6 +26,8 @@ fn show((policy, version): (Policy, i64)) -> FailoverPolicy {
         replace_after_ms: policy.replace_after_ms,
         limit_bytes_s: policy.limit_bytes_s,
         joins_per_node: policy.joins_per_node,
+        scrub_every_days: policy.scrub_every_days,
+        scrub_limit_bytes_s: policy.scrub_limit_bytes_s,
         tls: policy.tls,
         version,
     }
@@ -54,6 +56,8 @@ pub async fn change_failover(
         replace_after_ms: wish.replace_after_ms.unwrap_or(now.replace_after_ms),
         limit_bytes_s: wish.limit_bytes_s.unwrap_or(now.limit_bytes_s),
         joins_per_node: wish.joins_per_node.unwrap_or(now.joins_per_node),
+        scrub_every_days: wish.scrub_every_days.unwrap_or(now.scrub_every_days),
+        scrub_limit_bytes_s: wish.scrub_limit_bytes_s.unwrap_or(now.scrub_limit_bytes_s),
         tls: wish.tls.unwrap_or(now.tls),
     };
     next.check()?;

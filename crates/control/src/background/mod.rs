@@ -12,6 +12,7 @@ mod replicas;
 pub(crate) mod restored;
 pub mod returned;
 mod runner;
+pub mod scrub;
 mod templates;
 mod trim;
 
@@ -50,6 +51,7 @@ pub fn start(control: &Control) -> JoinSet<()> {
         "push", 2_000, push::turn;
         "templates", 10_000, templates::turn;
         "certificates", 600_000, certificates::turn;
+        "scrub", 60_000, scrub::turn;
         "trim", 300_000, trim::turn;
     }
     tasks

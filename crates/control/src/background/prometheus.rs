@@ -5,12 +5,14 @@ use std::fmt::Write;
 use axum::extract::State;
 use undine_model::lifecycle::{NodeState, OperationState, ServerState, SiteState};
 use undine_store::{
-    Db, NodeFilter, OperationFilter, ReplicaFilter, ReplicaState, ServerFilter, SiteFilter,
+    AuditFilter, Db, NodeFilter, OperationFilter, ReplicaFilter, ReplicaState, ServerFilter,
+    SiteFilter,
 };
 
 use crate::clock::now_ms;
 use crate::control::{Control, PROGRAM};
 use crate::refusal::Result;
+use crate::slots::DIFFERS;
 
 /// The page as of now.
 pub async fn page(State(control): State<Control>) -> Result<String> {
@@ -106,22 +108,47 @@ pub async fn page(State(control): State<Control>) -> Result<String> {
         "What followed nodes' deaths and failed disks in the last month, by kind and state.",
         &after_deaths(&control).await?,
     );
+    page.gauge(
+        "undine_scrubs",
+        "Comparisons of servers' copies in the last month by state.",
+        &by_state(&control, "server.scrub").await?,
+    );
+    let differ = AuditFilter {
+        action: Some(DIFFERS.to_owned()),
+        ..AuditFilter::default()
+    };
+    page.gauge(
+        "undine_copies_that_differed",
+        "Findings in the audit that a copy differed from its owner's.",
+        &[(String::new(), store.audit().count(&differ).await?)],
+    );
     Ok(page.0)
+}
+
+async fn by_state(control: &Control, kind: &str) -> Result<Vec<(String, u64)>> {
+    let mut rows = Vec::new();
+    for state in OperationState::ALL {
+        let filter = OperationFilter {
+            state: Some(*state),
+            kind: Some(kind.to_owned()),
+            ..OperationFilter::default()
+        };
+        let count = control.store.operations().count(&filter).await?;
+        rows.push((format!("state=\"{state}\""), count));
+    }
+    Ok(rows)
 }
 
 /// Fail-overs, copies that were filled again, power that was cut.
 async fn after_deaths(control: &Control) -> Result<Vec<(String, u64)>> {
     let mut rows = Vec::new();
     for kind in ["server.failover", "server.replicate", "node.power_off"] {
-        for state in OperationState::ALL {
-            let filter = OperationFilter {
-                state: Some(*state),
-                kind: Some(kind.to_owned()),
-                ..OperationFilter::default()
-            };
-            let count = control.store.operations().count(&filter).await?;
-            rows.push((format!("kind=\"{kind}\",state=\"{state}\""), count));
-        }
+        let found = by_state(control, kind).await?;
+        rows.extend(
+            found
+                .into_iter()
+                .map(|(state, count)| (format!("kind=\"{kind}\",{state}"), count)),
+        );
     }
     Ok(rows)
 }

@@ -13,6 +13,7 @@ mod release;
 mod server_failover;
 mod server_life;
 mod server_replicate;
+mod server_scrub;
 mod server_start;
 mod site_change;
 mod site_create;
@@ -81,6 +82,7 @@ pub const KINDS: &[&Kind] = &[
     &server_life::DELETE,
     &server_failover::FAILOVER,
     &server_replicate::REPLICATE,
+    &server_scrub::SCRUB,
     &site_create::CREATE,
     &site_change::UPDATE,
     &site_delete::DELETE,

@@ -109,6 +109,7 @@ table! {
     POST "/servers/{id}/start" Provider Manage servers::start;
     POST "/servers/{id}/stop" Provider Manage servers::stop;
     POST "/servers/{id}/restart" Provider Manage servers::restart;
+    POST "/servers/{id}/scrub" Provider Manage servers::scrub;
     POST "/servers/{id}/size" Provider Manage servers::size_it;
     POST "/servers/{id}/delete" Provider Manage servers::delete;
     GET "/accounts" Provider Read accounts::list;

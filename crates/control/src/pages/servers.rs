@@ -15,7 +15,7 @@ use super::frame::{Frame, page as written};
 use super::operations::Which;
 use super::sites::Row as SiteRow;
 use super::words::{
-    Chart, OperationRow, Shown, bytes, charts, cores, operation, percent, server_class, size,
+    Chart, OperationRow, Shown, ago, bytes, charts, cores, operation, percent, server_class, size,
 };
 use crate::api::extract::Asked;
 use crate::app::caller::Expected;
@@ -23,7 +23,9 @@ use crate::app::paging::PageWish;
 use crate::app::servers::Wish;
 use crate::app::sessions::Viewer;
 use crate::app::sites::SiteWish;
-use crate::app::{capacity, catalogue, nodes, operations, server_create, servers, sites};
+use crate::app::{
+    capacity, catalogue, nodes, operations, server_create, server_scrub, servers, sites,
+};
 use crate::control::Control;
 use crate::refusal::Result;
 
@@ -185,9 +187,12 @@ fn copy(server: &Server, replica: &Replica, nodes: &[Node]) -> Copy {
 
 /// Whether as many copies as wanted have every write, in words.
 fn copies_in_words(server: &Server) -> String {
+    format!("{} of {} in sync", in_sync(server), server.replicas_wanted)
+}
+
+fn in_sync(server: &Server) -> usize {
     let whole = |replica: &&Replica| replica.state == ReplicaStanding::InSync;
-    let whole = server.replicas.iter().filter(whole).count();
-    format!("{whole} of {} in sync", server.replicas_wanted)
+    server.replicas.iter().filter(whole).count()
 }
 
 #[derive(Template)]
@@ -199,6 +204,9 @@ struct Page {
     actions: &'static [(&'static str, &'static str)],
     charts: Vec<Chart>,
     copies: Vec<Copy>,
+    /// Its copies can be compared: it runs, and there are several.
+    compares: bool,
+    scrubbed: String,
     sites: Vec<SiteRow>,
     operations: Vec<OperationRow>,
     facts: Vec<(&'static str, String)>,
@@ -273,6 +281,11 @@ pub async fn page(
             SHOWN,
         )
         .await?,
+        compares: server.state == ServerState::Running && in_sync(&server) > 1,
+        scrubbed: match server.scrubbed_at {
+            Some(at) => format!("They were last compared {}.", ago(at)),
+            None => "They were not compared yet.".to_owned(),
+        },
         copies: server
             .replicas
             .iter()
@@ -358,6 +371,18 @@ pub async fn restart(
     _: Fields,
 ) -> Result<Redirect> {
     wished(&control, &viewer, &which, Wish::Restart).await
+}
+
+/// Compares the copies of its disk; the operation shows how far that is.
+pub async fn scrub(
+    State(control): State<Control>,
+    viewer: Viewer,
+    Path(which): Path<String>,
+    _: Fields,
+) -> Result<Redirect> {
+    let caller = &viewer.caller;
+    let done = server_scrub::scrub(&control, caller, id(&which)?, Expected::Any).await?;
+    Ok(Redirect::to(&format!("/operations/{}", done.operation.id)))
 }
 
 /// Deletes it, when its name was written.

@@ -299,6 +299,40 @@ async fn a_copy_is_filled_once_although_control_dies_at_every_boundary() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_differs_leaves_once_and_is_filled_although_control_dies_at_every_boundary() {
+    let mut points = boundaries("server.scrub");
+    points.extend(["before", "after"].map(|moment| format!("slots/degrade/{moment}")));
+    for point in points {
+        let mut three = Three::quiet(World::new().await).await;
+        let server = three.world.server("web-1", "static").await;
+        let bad = three.spoil_other_copy(&server).await;
+        three.world.instances[0]
+            .failpoints
+            .set(&point, Action::Halt);
+        let path = format!("/v1/servers/{server}/scrub");
+        three.world.post(&path, json!({})).await.expect(202);
+        three.world.instances[0].failpoints.halted().await;
+        three.world.restart(0).await;
+        three.operation_ends(&server, "server.scrub").await;
+        let ended = three.operations(&server, "server.scrub").await;
+        assert_eq!(ended, ["succeeded"], "died at {point}");
+        three
+            .until(&server, |it| it.copies("in_sync").len() == 2)
+            .await;
+        three.operation_ends(&server, "server.replicate").await;
+        let filled = three.operations(&server, "server.replicate").await;
+        assert_eq!(filled, ["succeeded"], "died at {point}");
+        assert_eq!(three.told_of_differing(&server).await, 1, "died at {point}");
+        let owner = three.owner(&server).await;
+        // What it lacks is not known: everything was copied.
+        let by_bitmap = format!("PUT servers/{server}/joins/{bad} Bitmap");
+        assert_eq!(three.nodes[owner].count(&by_bitmap), 0, "died at {point}");
+        let shown = three.shown(&server).await;
+        assert!(shown.0["scrubbed_at"].is_i64(), "died at {point}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_node_s_power_is_cut_although_control_dies_at_every_boundary() {
     for point in boundaries("node.power_off") {
         let mut three = Three::quiet(World::new().await).await;

@@ -92,6 +92,25 @@ impl Three {
         (other, copy)
     }
 
+    /// The copy that is not the owner's will be found to differ; its id.
+    pub async fn spoil_other_copy(&self, server: &str) -> ReplicaId {
+        let owner = self.owner(server).await;
+        let mut state = self.nodes[owner].state();
+        let slots = &state.servers[&id(server)].slots;
+        let copy = slots[1].replica.unwrap();
+        state.differing.insert(copy);
+        copy
+    }
+
+    /// How often the operator was told that a copy differs.
+    pub async fn told_of_differing(&self, server: &str) -> usize {
+        let page = self.world.get("/v1/audit?limit=500").await.expect(200);
+        let rows = page.body["items"].as_array().unwrap().iter();
+        let subject = format!("server/{server}");
+        rows.filter(|row| row["action"] == "server.copy_differs" && row["subject"] == subject)
+            .count()
+    }
+
     /// A fence agent that notes in this file what it was told, and succeeds.
     pub fn fence_agent(&self) -> PathBuf {
         let folder = self.world.instances[0].state.fence_agents();

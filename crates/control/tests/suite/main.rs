@@ -14,5 +14,6 @@ mod placement;
 mod process;
 mod refusals;
 mod roads;
+mod scrub;
 mod second;
 mod world;

@@ -23,7 +23,7 @@ use crate::agent::Agent;
 const BODY_LIMIT: usize = 20 << 20;
 
 /// Every endpoint: method and path.
-pub const ENDPOINTS: [(&str, &str); 14] = [
+pub const ENDPOINTS: [(&str, &str); 16] = [
     ("GET", "/node/v1/status"),
     ("PUT", "/node/v1/images/{hash}"),
     ("PUT", "/node/v1/templates"),
@@ -36,6 +36,8 @@ pub const ENDPOINTS: [(&str, &str); 14] = [
     ("PUT", "/node/v1/servers/{server}/slots"),
     ("PUT", "/node/v1/servers/{server}/joins/{replica}"),
     ("DELETE", "/node/v1/servers/{server}/joins/{replica}"),
+    ("PUT", "/node/v1/servers/{server}/scrubs/{replica}"),
+    ("DELETE", "/node/v1/servers/{server}/scrubs/{replica}"),
     ("POST", "/node/v1/servers/{server}/guest"),
     ("POST", "/node/v1/servers/{server}/releases"),
 ];
@@ -56,6 +58,10 @@ pub fn router(agent: Arc<Agent>) -> Router {
         .route(
             "/node/v1/servers/{server}/joins/{replica}",
             put(routes::join).delete(routes::cancel_join),
+        )
+        .route(
+            "/node/v1/servers/{server}/scrubs/{replica}",
+            put(routes::scrub).delete(routes::end_scrub),
         )
         .route("/node/v1/servers/{server}/guest", post(guest::ask))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))

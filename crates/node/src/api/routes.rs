@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use undine_api::Problem;
 use undine_api::node::{
     FetchImage, ImageStatus, JoinSpec, JoinStatus, NodeStatus, ReplicaSpec, ReplicaStatus,
-    ServerStatus, SlotsSpec, StartSpec, StopSpec,
+    ScrubSpec, ScrubStatus, ServerStatus, SlotsSpec, StartSpec, StopSpec,
 };
 
 use super::Refusal;
@@ -121,6 +121,26 @@ pub async fn cancel_join(
 ) -> Result<StatusCode, Refusal> {
     let epoch = Epoch::of(query.as_deref())?;
     agent.server(server)?.cancel_join(epoch, replica).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `PUT /node/v1/servers/{server}/scrubs/{replica}`
+pub async fn scrub(
+    State(agent): State<Arc<Agent>>,
+    ServerReplica(server, replica): ServerReplica,
+    Body(spec): Body<ScrubSpec>,
+) -> Answer<ScrubStatus> {
+    Ok(Json(agent.server(server)?.scrub(replica, spec).await?))
+}
+
+/// `DELETE /node/v1/servers/{server}/scrubs/{replica}?epoch=N`
+pub async fn end_scrub(
+    State(agent): State<Arc<Agent>>,
+    ServerReplica(server, replica): ServerReplica,
+    RawQuery(query): RawQuery,
+) -> Result<StatusCode, Refusal> {
+    let epoch = Epoch::of(query.as_deref())?;
+    agent.server(server)?.end_scrub(epoch, replica).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

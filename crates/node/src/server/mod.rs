@@ -20,7 +20,8 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use undine_api::Problem;
 use undine_api::node::{
-    JoinSpec, JoinStatus, Phase, ServerStatus, SlotStatus, SlotsSpec, StartSpec, StopSpec,
+    JoinSpec, JoinStatus, Phase, ScrubSpec, ScrubStatus, ServerStatus, SlotStatus, SlotsSpec,
+    StartSpec, StopSpec,
 };
 use undine_model::{NodeId, ReplicaId, ServerId};
 use undine_qemu::vm::Vm;
@@ -174,6 +175,24 @@ impl Handle {
     /// The epoch is over, or it is too late.
     pub async fn cancel_join(&self, epoch: u64, replica: ReplicaId) -> Result<(), Problem> {
         self.tell(|reply| Command::Disk(disk::Wish::Cancel(epoch, replica, reply)))
+            .await
+    }
+
+    /// Compares a replica with the own one, or tells how far that is.
+    ///
+    /// # Errors
+    /// It does not run, or the replica is in no slot.
+    pub async fn scrub(&self, replica: ReplicaId, spec: ScrubSpec) -> Result<ScrubStatus, Problem> {
+        self.tell(|reply| Command::Disk(disk::Wish::Scrub(replica, spec, reply)))
+            .await
+    }
+
+    /// Ends a comparison; none is success.
+    ///
+    /// # Errors
+    /// The epoch is over.
+    pub async fn end_scrub(&self, epoch: u64, replica: ReplicaId) -> Result<(), Problem> {
+        self.tell(|reply| Command::Disk(disk::Wish::EndScrub(epoch, replica, reply)))
             .await
     }
 

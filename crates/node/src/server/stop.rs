@@ -16,7 +16,7 @@ use super::Ground;
 use super::start::vm_cgroup;
 use crate::guest::Guest;
 use crate::problems::chain;
-use crate::settings::{relay_run_folder, vm_run_folder};
+use crate::settings::{relay_run_folder, scrub_run_folder, vm_run_folder};
 
 /// Somebody may be talking to the agent; an upload may take longer than anybody's patience.
 const AGENT_FREE: Duration = Duration::from_secs(2);
@@ -37,10 +37,14 @@ pub async fn end(
     }
     make_sure(ground, server).await?;
     ground.guarded.remove(server);
-    let relay = RunDir::new(relay_run_folder(&ground.run_dir, server));
-    Relay::end_left_over(&relay)
-        .await
-        .map_err(|error| chain(&error))?;
+    for relay in [
+        relay_run_folder(&ground.run_dir, server),
+        scrub_run_folder(&ground.run_dir, server),
+    ] {
+        Relay::end_left_over(&RunDir::new(relay))
+            .await
+            .map_err(|error| chain(&error))?;
+    }
     clean(ground, server).await;
     Ok(())
 }

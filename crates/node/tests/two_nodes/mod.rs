@@ -14,10 +14,10 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep};
 use undine_api::node::{
     JoinMethod, JoinSpec, JoinState, JoinStatus, ReplicaKey, ReplicaSpec, ReplicaStatus,
-    ReplicaTarget, SlotState, SlotStatus, SlotsSpec,
+    ReplicaTarget, ScrubSpec, ScrubState, ScrubStatus, SlotState, SlotStatus, SlotsSpec,
 };
 use undine_link::{ControlClient, Credentials};
-use undine_model::{Bytes, NodeId, ReplicaId, ServerId};
+use undine_model::{Bytes, NodeId, OperationId, ReplicaId, ServerId};
 use undine_node::blobs::Blobs;
 use undine_node::cgroup::{Cgroup, Mounts};
 use undine_node::guard_file::{GuardFile, Guarded};
@@ -38,6 +38,8 @@ use undine_qemu::process::Program;
 use undine_qemu::vm::{DataDisk, RunState, Vm};
 
 use crate::guest::{self, Agent};
+
+mod scrub;
 
 const EPOCH: u64 = 3;
 const SIZE: Bytes = Bytes(64 << 20);
@@ -426,6 +428,51 @@ impl Pair {
             .await
     }
 
+    /// `PUT …/scrubs/{replica}`
+    pub async fn scrub(
+        &self,
+        replica: ReplicaId,
+        number: u8,
+        limit: u64,
+    ) -> Result<ScrubStatus, String> {
+        let spec = ScrubSpec {
+            epoch: EPOCH,
+            scrub: OperationId::from_parts(1, [number; 10]),
+            limit_bytes_s: limit,
+        };
+        self.wish(|reply| Wish::Scrub(replica, spec, reply)).await
+    }
+
+    /// Asks until the comparison has ended.
+    pub async fn scrubbed(&self, number: u8, limit: u64) -> ScrubStatus {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let status = self.scrub(other_id(), number, limit).await.unwrap();
+            if status.state != ScrubState::Comparing {
+                return status;
+            }
+            assert!(Instant::now() < until, "{status:?}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// `DELETE …/scrubs/{replica}`
+    pub async fn end_scrub(&self) -> Result<(), String> {
+        self.wish(|reply| Wish::EndScrub(EPOCH, other_id(), reply))
+            .await
+    }
+
+    /// Is a relay of a scrub there?
+    pub fn has_scrub_relay(&self) -> bool {
+        undine_node::settings::scrub_run_folder(&self.own.run_dir, self.server).exists()
+    }
+
+    /// The other image, as if a disk failed: one bit of what is written at this place turns.
+    pub fn flip_other(&self, offset: u64) {
+        let folder = undine_node::settings::replica_folder(&self.other.state_dir, self.server);
+        flip(&folder.join("disk.qcow2"), offset);
+    }
+
     pub fn slot(&self, slot: usize) -> SlotStatus {
         self.slots.borrow()[slot].clone()
     }
@@ -580,6 +627,25 @@ impl Pair {
         }
         compared(&image(&self.own), &image(&self.other))
     }
+}
+
+fn flip(image: &Path, offset: u64) {
+    use std::os::unix::fs::FileExt as _;
+    let mut map = Command::new("qemu-img");
+    map.args(["map", "-U", "-f", "qcow2", "--output", "json"]);
+    let output = map.arg(image).output().unwrap();
+    let map: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let at = map.as_array().unwrap().iter().find_map(|it| {
+        let (start, length) = (it["start"].as_u64()?, it["length"].as_u64()?);
+        let inside = it["data"] == true && start <= offset && offset < start + length;
+        inside.then(|| it["offset"].as_u64().unwrap() + offset - start)
+    });
+    let at = at.expect("nothing is written there");
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.read(true).write(true).open(image).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 4], at).unwrap();
 }
 
 fn compared(one: &Path, other: &Path) -> bool {

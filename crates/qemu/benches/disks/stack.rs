@@ -15,7 +15,7 @@ use undine_qemu::copy::{Copy, Progress};
 use undine_qemu::files::RunDir;
 use undine_qemu::process::Program;
 use undine_qemu::psk::{self, Psk};
-use undine_qemu::relay::Relay;
+use undine_qemu::relay::{Access, Relay};
 use undine_qemu::sidecar::{ReplicaState, SidecarFile};
 use undine_qemu::storage::{
     Base, DaemonConfig, ExportName, NbdAddress, StorageDaemon, create_image,
@@ -258,7 +258,7 @@ async fn join(folder: &Path, vm: &Vm, own: &Replica, other: &Replica, base: Base
     let relay_dir = RunDir::new(folder.join("relay"));
     let begin = Instant::now();
     let relay = program("qemu-storage-daemon");
-    let relay = Relay::start(&relay, &relay_dir, &other.child)
+    let relay = Relay::start(&relay, &relay_dir, &other.child, Access::Write)
         .await
         .unwrap();
     let progress = Arc::new(Progress::default());

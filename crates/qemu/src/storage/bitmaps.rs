@@ -4,6 +4,7 @@
 //! always          every write since the replicas were last known to be equal; persistent
 //! always-next     for as long as a rotation takes (see `rotate_begin`)
 //! pass-0, -1, …   what a copy still has to bring over; one a pass
+//! look            what was written while a scrub looked; finer than the others
 //! ```
 //!
 //! All changes are transactions: QEMU lets requests in flight end first, so that each write is in
@@ -20,6 +21,10 @@ use crate::qmp::QmpError;
 const NEXT: &str = "always-next";
 const PASS: &str = "pass-";
 const SOURCE: &str = "copy.";
+const LOOK: &str = "look";
+const LOOK_SOURCE: &str = "scrub.";
+/// A block of a guest's file system: what was written all the time is known that finely.
+pub const LOOK_BYTES: u64 = 4 << 10;
 
 /// What a copy begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,13 +90,60 @@ impl StorageDaemon {
     /// Exports the image read-only, with the frozen bitmap of a pass or, without a number, for
     /// copying what is in use.
     pub async fn open_source(&self, number: Option<u32>) -> Result<SourceName, StorageError> {
-        let bitmap = number.map(pass);
-        let name = format!("{SOURCE}{}", bitmap.as_deref().unwrap_or("all"));
+        self.open_reading(SOURCE, number.map(pass)).await
+    }
+
+    async fn open_reading(
+        &self,
+        prefix: &str,
+        bitmap: Option<String>,
+    ) -> Result<SourceName, StorageError> {
+        let name = format!("{prefix}{}", bitmap.as_deref().unwrap_or("all"));
         let bitmaps: Vec<&String> = bitmap.iter().collect();
         let arguments = json!({"type": "nbd", "id": name, "node-name": IMAGE_NODE, "name": name,
             "writable": false, "bitmaps": bitmaps});
         self.qmp.execute("block-export-add", arguments).await?;
         Ok(SourceName { name, bitmap })
+    }
+
+    /// Exports the image read-only for a scrub. What an earlier one left is cleared away first.
+    pub async fn begin_scrub(&self) -> Result<SourceName, StorageError> {
+        self.end_scrub().await?;
+        self.open_reading(LOOK_SOURCE, None).await
+    }
+
+    /// Every write from now on is recorded, block by block, until [`end_look`](Self::end_look).
+    pub async fn begin_look(&self) -> Result<(), StorageError> {
+        self.transaction(vec![add_of(LOOK, true, LOOK_BYTES)]).await
+    }
+
+    /// Exports what was recorded since [`begin_look`](Self::begin_look);
+    /// [`close_source`](Self::close_source) ends the look.
+    pub async fn end_look(&self) -> Result<SourceName, StorageError> {
+        let disable = action("block-dirty-bitmap-disable", LOOK);
+        self.transaction(vec![disable]).await?;
+        self.open_reading(LOOK_SOURCE, Some(LOOK.to_owned())).await
+    }
+
+    /// Drops a look that nobody needs any more.
+    pub async fn drop_look(&self) -> Result<(), StorageError> {
+        self.remove_bitmap(LOOK).await
+    }
+
+    /// Clears away all that a scrub needed, also one that its maker did not end. Repeating is
+    /// harmless.
+    pub async fn end_scrub(&self) -> Result<(), StorageError> {
+        self.end_exports(LOOK_SOURCE).await?;
+        self.remove_bitmap(LOOK).await
+    }
+
+    async fn end_exports(&self, prefix: &str) -> Result<(), StorageError> {
+        for export in self.listed().await? {
+            if export.id.starts_with(prefix) {
+                self.delete_export_id(&export.id).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends an export of [`open_source`](Self::open_source) and drops its bitmap.
@@ -106,11 +158,7 @@ impl StorageDaemon {
     /// Clears away all that a copy needed, also one that its maker did not end. Repeating is
     /// harmless.
     pub async fn end_passes(&self) -> Result<(), StorageError> {
-        for export in self.listed().await? {
-            if export.id.starts_with(SOURCE) {
-                self.delete_export_id(&export.id).await?;
-            }
-        }
+        self.end_exports(SOURCE).await?;
         for (name, _) in self.bitmaps().await? {
             if name.starts_with(PASS) {
                 self.remove_bitmap(&name).await?;
@@ -209,8 +257,12 @@ fn action(kind: &str, name: &str) -> Value {
 }
 
 fn add(name: &str, recording: bool) -> Value {
+    add_of(name, recording, super::launch::BITMAP_GRANULARITY_BYTES)
+}
+
+fn add_of(name: &str, recording: bool, granularity_bytes: u64) -> Value {
     let mut action = action("block-dirty-bitmap-add", name);
-    action["data"]["granularity"] = super::launch::BITMAP_GRANULARITY_BYTES.into();
+    action["data"]["granularity"] = granularity_bytes.into();
     action["data"]["disabled"] = (!recording).into();
     action
 }

@@ -24,7 +24,7 @@ mod image;
 mod launch;
 mod name;
 
-pub use bitmaps::{Base, SourceName};
+pub use bitmaps::{Base, LOOK_BYTES, SourceName};
 pub use error::StorageError;
 pub use image::{Created, create_image, virtual_size};
 use launch::{arguments, ensure_bitmap, failed, find, open_to_group, query_nodes};

@@ -61,6 +61,12 @@ impl Vm {
     /// the replica is not in sync: from here on writes are acknowledged without it.
     pub async fn swap_out(&self, slot: usize) -> Result<(), VmError> {
         self.yank(slot).await?;
+        self.let_out(slot).await
+    }
+
+    /// The same for a replica that answers: what is under way to it ends in order, and the guest
+    /// notices nothing. On one that does not answer it hangs until that is [`yank`](Self::yank)ed.
+    pub async fn let_out(&self, slot: usize) -> Result<(), VmError> {
         if !self.has_node(&placeholder(slot)).await? {
             self.add_placeholder(slot).await?;
         }

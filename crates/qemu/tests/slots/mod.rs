@@ -12,12 +12,14 @@ use undine_qemu::command::Begin;
 use undine_qemu::copy::{Copy, Progress};
 use undine_qemu::files::RunDir;
 use undine_qemu::psk::Psk;
-use undine_qemu::relay::Relay;
+use undine_qemu::relay::{Access, Relay};
 use undine_qemu::storage::{Base, NbdAddress, StorageDaemon};
 use undine_qemu::vm::{DataDisk, NbdChild, RunState, SlotContent, Vm, VmError};
 
 use super::guest::Agent;
 use super::{Host, Replica, ready};
+
+mod scrub;
 
 /// The second "node's" address.
 fn other_node() -> SocketAddr {
@@ -123,7 +125,9 @@ async fn join(
 ) -> (u64, Duration) {
     let run_dir = RunDir::new(host.dir.path().join("relay"));
     let program = host.program("qemu-storage-daemon", 64_101);
-    let relay = Relay::start(&program, &run_dir, child).await.unwrap();
+    let relay = Relay::start(&program, &run_dir, child, Access::Write)
+        .await
+        .unwrap();
     let progress = Arc::new(Progress::default());
     let mut copy = Copy::begin(&own.daemon, &relay, base, 0, progress.clone())
         .await
@@ -154,7 +158,9 @@ async fn a_server_that_somebody_lets_run_during_the_last_pass_is_found_out() {
     let run_dir = RunDir::new(pair.host.dir.path().join("relay"));
     let program = pair.host.program("qemu-storage-daemon", 64_101);
     let child = third.child().await;
-    let relay = Relay::start(&program, &run_dir, &child).await.unwrap();
+    let relay = Relay::start(&program, &run_dir, &child, Access::Write)
+        .await
+        .unwrap();
     let progress = Arc::new(Progress::default());
     let mut copy = Copy::begin(&pair.own.daemon, &relay, Base::Everything, 0, progress)
         .await

@@ -8,6 +8,7 @@ mod v0001_first;
 mod v0002_failover;
 mod v0010_people;
 mod v0011_second_step;
+mod v0012_scrub;
 
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode,
@@ -28,6 +29,7 @@ impl MigratorTrait for Steps {
             Box::new(v0002_failover::Step),
             Box::new(v0010_people::Step),
             Box::new(v0011_second_step::Step),
+            Box::new(v0012_scrub::Step),
         ]
     }
 }

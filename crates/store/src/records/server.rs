@@ -114,6 +114,8 @@ record! {
         error: Option<String>,
         /// Why it stands where it does, in words.
         reason: String,
+        /// When the copies of its disk were last compared with one another.
+        scrubbed_at: Option<i64>,
         /// The newest version of what it must run.
         manifest_version: u64,
         /// The version that it said to run.

@@ -215,6 +215,7 @@ pub fn server(name: &str, number: u8) -> Server {
         operation: None,
         error: None,
         reason: "the emptiest node".to_owned(),
+        scrubbed_at: None,
         manifest_version: 0,
         manifest_applied: 0,
     }

@@ -21,6 +21,7 @@ const ROWS: &[&str] = &[
     include_str!("schema/v0002_failover.sql"),
     include_str!("schema/v0010_people.sql"),
     include_str!("schema/v0011_second_step.sql"),
+    include_str!("schema/v0012_scrub.sql"),
 ];
 
 /// Each step is applied to a database that already holds the rows of the steps before.
@@ -104,6 +105,7 @@ async fn every_row_is_read(store: &Store) {
 async fn what_the_second_step_added(store: &Store) {
     let server = store.servers().all(&ServerFilter::default()).await.unwrap();
     assert_eq!((server[0].slots, server[0].importance), (1, 5));
+    assert_eq!(server[0].scrubbed_at, Some(1_700_000_000_009));
     let node = store.nodes().all(&NodeFilter::default()).await.unwrap();
     assert_eq!((node[0].cordoned, node[0].fenced_at), (false, None));
     assert_eq!(node[0].bmc, None);
@@ -214,6 +216,18 @@ async fn the_fourth_schema_is_as_it_was_released() {
         .await
         .unwrap();
     insta::assert_snapshot!("v0011_second_step", database.schema().await);
+}
+
+#[tokio::test]
+async fn the_fifth_schema_is_as_it_was_released() {
+    let database = crate::databases::EmptySqlite::new();
+    Store::connect(&database.url())
+        .await
+        .unwrap()
+        .migrate_by(Some(5))
+        .await
+        .unwrap();
+    insta::assert_snapshot!("v0012_scrub", database.schema().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

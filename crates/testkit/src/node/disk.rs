@@ -7,8 +7,9 @@ use axum::extract::{Path, State};
 use tokio::net::TcpListener;
 use undine_api::Problem;
 use undine_api::node::{
-    JoinSpec, JoinState, JoinStatus, ReplicaKey, ReplicaSpec, ReplicaState, ReplicaStatus,
-    ServerStatus, SlotState, SlotStatus, SlotsSpec, StartSpec,
+    JoinMethod, JoinSpec, JoinState, JoinStatus, ReplicaKey, ReplicaSpec, ReplicaState,
+    ReplicaStatus, ScrubSpec, ScrubState, ScrubStatus, ServerStatus, SlotState, SlotStatus,
+    SlotsSpec, StartSpec,
 };
 use undine_model::{Bytes, ReplicaId, ServerId};
 
@@ -73,6 +74,9 @@ impl FakeReplica {
     }
 }
 
+/// What is said of a copy that was found to differ.
+const DIFFERS: &str = "it differs, says the test";
+
 /// A slot of a running server's disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FakeSlot {
@@ -80,6 +84,8 @@ pub struct FakeSlot {
     pub replica: Option<ReplicaId>,
     /// How it stands.
     pub state: SlotState,
+    /// It failed because it was found to differ.
+    pub differs: bool,
 }
 
 impl FakeSlot {
@@ -87,7 +93,15 @@ impl FakeSlot {
         SlotStatus {
             replica: self.replica,
             state: self.state,
-            error: (self.state == SlotState::Failed).then(|| "the test failed it".to_owned()),
+            error: (self.state == SlotState::Failed).then(|| {
+                let why = if self.differs {
+                    DIFFERS
+                } else {
+                    "the test failed it"
+                };
+                why.to_owned()
+            }),
+            differs: self.differs,
         }
     }
 }
@@ -100,6 +114,7 @@ impl FakeServer {
             .map(|target| FakeSlot {
                 replica: Some(target.replica),
                 state: SlotState::Live,
+                differs: false,
             })
             .collect();
         let slots = (spec.slots as usize).max(spec.replicas.len());
@@ -108,6 +123,7 @@ impl FakeServer {
             FakeSlot {
                 replica: None,
                 state: SlotState::Empty,
+                differs: false,
             },
         );
     }
@@ -217,6 +233,7 @@ pub(super) async fn slots(
         if !member && matches!(slot.state, SlotState::Failed | SlotState::Live) {
             slot.replica = None;
             slot.state = SlotState::Empty;
+            slot.differs = false;
         }
     }
     Ok(Json(status(id, server)))
@@ -251,6 +268,11 @@ pub(super) async fn join(
         SlotState::Joining => it.replica == Some(replica),
         _ => false,
     };
+    if spec.method == JoinMethod::Bitmap && server.distrusted.contains(&replica) {
+        return Err(
+            Problem::new(409, "not-recorded", "Not known", "what it lacks is unknown").into(),
+        );
+    }
     let Some(slot) = server.slots.iter_mut().find(free) else {
         return Err(Problem::new(409, "no-slot", "No slot is free", "no slot is free").into());
     };
@@ -281,6 +303,52 @@ pub(super) async fn cancel_join(
                 slot.state = SlotState::Empty;
             }
         }
+    }
+    Ok(Json(()))
+}
+
+pub(super) async fn scrub(
+    State(node): Shared,
+    Path((id, replica)): Path<(ServerId, ReplicaId)>,
+    Json(spec): Json<ScrubSpec>,
+) -> Answered<ScrubStatus> {
+    node.called(&format!("PUT servers/{id}/scrubs/{replica}"))?;
+    let mut state = node.state();
+    let (held, differs) = (state.hold_scrubs, state.differing.contains(&replica));
+    let server = owner(&mut state, id, spec.epoch)?;
+    let answer = |state, compared| ScrubStatus {
+        replica,
+        scrub: spec.scrub,
+        state,
+        compared: Bytes(compared),
+        total: Bytes(100),
+        undecided: Bytes(0),
+        error: (state == ScrubState::Differs).then(|| DIFFERS.to_owned()),
+    };
+    let begun = server.scrubs.insert(replica, spec.scrub) == Some(spec.scrub);
+    let live = |it: &&mut FakeSlot| it.replica == Some(replica) && it.state == SlotState::Live;
+    let Some(slot) = server.slots.iter_mut().skip(1).find(live) else {
+        return Err(Problem::new(409, "not-in-a-slot", "In no slot", "it is in no slot").into());
+    };
+    if held || !begun {
+        return Ok(Json(answer(ScrubState::Comparing, 50)));
+    }
+    if !differs {
+        return Ok(Json(answer(ScrubState::Equal, 100)));
+    }
+    (slot.state, slot.differs) = (SlotState::Failed, true);
+    server.distrusted.insert(replica);
+    state.differing.remove(&replica);
+    Ok(Json(answer(ScrubState::Differs, 60)))
+}
+
+pub(super) async fn end_scrub(
+    State(node): Shared,
+    Path((id, replica)): Path<(ServerId, ReplicaId)>,
+) -> Answered<()> {
+    node.called(&format!("DELETE servers/{id}/scrubs/{replica}"))?;
+    if let Some(server) = node.state().servers.get_mut(&id) {
+        server.scrubs.remove(&replica);
     }
     Ok(Json(()))
 }

@@ -60,6 +60,10 @@ pub(super) fn start(
             put(disk::join).delete(disk::cancel_join),
         )
         .route(
+            "/node/v1/servers/{server}/scrubs/{replica}",
+            put(disk::scrub).delete(disk::end_scrub),
+        )
+        .route(
             "/node/v1/servers/{server}",
             put(start_server).get(server).merge(delete(forget)),
         )

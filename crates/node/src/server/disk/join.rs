@@ -23,7 +23,7 @@ use undine_model::ServerId;
 use undine_qemu::copy::{Copy, Progress};
 use undine_qemu::files::RunDir;
 use undine_qemu::process::Program;
-use undine_qemu::relay::Relay;
+use undine_qemu::relay::{Access, Relay};
 use undine_qemu::storage::{Base, StorageDaemon};
 use undine_qemu::vm::{NbdChild, RunState, Vm};
 
@@ -100,7 +100,13 @@ impl Join {
             owner: Some(owner.map_err(|problem| problem.detail)?),
             ..Program::new(STORAGE_DAEMON)
         };
-        let relay = Relay::start(&program, &relay_dir(&self.ground, self.server), child).await;
+        let relay = Relay::start(
+            &program,
+            &relay_dir(&self.ground, self.server),
+            child,
+            Access::Write,
+        )
+        .await;
         let relay = relay.map_err(|error| chain(&error))?;
         let pid = relay.process().id().pid;
         self.ground.replicas.add_to_group(self.server, pid);

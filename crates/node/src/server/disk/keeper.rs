@@ -9,10 +9,11 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::interval;
 use undine_api::Problem;
-use undine_api::node::{JoinSpec, JoinStatus, SlotStatus, SlotsSpec};
-use undine_model::{ReplicaId, ServerId};
+use undine_api::node::{JoinSpec, JoinStatus, ScrubSpec, ScrubStatus, SlotStatus, SlotsSpec};
+use undine_model::{OperationId, ReplicaId, ServerId};
 use undine_qemu::copy::Progress;
 use undine_qemu::qmp;
+use undine_qemu::scrub::Found;
 use undine_qemu::storage::StorageDaemon;
 use undine_qemu::vm::{RunState, Vm, VmEvent, slot_of};
 
@@ -25,6 +26,7 @@ use crate::server::Ground;
 
 mod alone;
 mod joins;
+mod scrubs;
 
 /// How often the bitmap forgets what every replica has flushed, in earnest.
 pub const ROTATE_EVERY: Duration = Duration::from_secs(300);
@@ -91,6 +93,8 @@ pub fn keep(start: Start) -> Keeper {
         probes: BTreeMap::new(),
         job: None,
         joins: BTreeMap::new(),
+        scrub: None,
+        scrubs: BTreeMap::new(),
     };
     let task = tokio::spawn(disk.run(inbox, heard, events, rotate_every, adopted));
     Keeper { wishes, task }
@@ -102,6 +106,8 @@ enum Word {
     Silent(usize, String, String),
     /// A join ended.
     Ended(ReplicaId, Result<Duration, String>),
+    /// A comparison ended.
+    Compared(OperationId, ReplicaId, Result<Found, String>),
 }
 
 /// A join under way.
@@ -110,6 +116,16 @@ struct Job {
     slot: usize,
     progress: Arc<Progress>,
     holding: Arc<AtomicBool>,
+    task: Aborting,
+}
+
+/// A comparison under way.
+struct ScrubJob {
+    spec: ScrubSpec,
+    replica: ReplicaId,
+    slot: usize,
+    export: String,
+    progress: Arc<Progress>,
     task: Aborting,
 }
 
@@ -133,6 +149,9 @@ struct Disk {
     job: Option<Job>,
     /// How the last join of each replica ended, and of which opening it was.
     joins: BTreeMap<ReplicaId, (String, JoinStatus)>,
+    scrub: Option<ScrubJob>,
+    /// How the last comparison of each replica ended.
+    scrubs: BTreeMap<ReplicaId, ScrubStatus>,
 }
 
 impl Disk {
@@ -146,6 +165,7 @@ impl Disk {
     ) {
         if adopted {
             self.take_over().await;
+            self.clear_scrub().await;
         }
         let mut rotate = interval(rotate_every);
         rotate.reset();
@@ -254,6 +274,7 @@ impl Disk {
                 }
             }
             Word::Ended(replica, result) => self.join_ended(replica, result),
+            Word::Compared(scrub, replica, result) => self.compared(scrub, replica, result),
         }
     }
 
@@ -267,6 +288,7 @@ impl Disk {
         if let Err(error) = self.vm.yank(slot).await {
             tracing::error!(server = %self.server, slot, error = chain(&error), "no yank");
         }
+        self.end_scrub_of(slot, reason).await;
     }
 
     async fn wish(&mut self, wish: Wish) {
@@ -275,6 +297,12 @@ impl Disk {
             Wish::Join(spec, reply) => drop(reply.send(self.join(*spec).await)),
             Wish::Cancel(epoch, replica, reply) => {
                 let _ = reply.send(self.cancel(epoch, replica).await);
+            }
+            Wish::Scrub(replica, spec, reply) => {
+                let _ = reply.send(self.scrub(replica, spec).await);
+            }
+            Wish::EndScrub(epoch, replica, reply) => {
+                let _ = reply.send(self.end_scrub(epoch, replica).await);
             }
         }
     }
@@ -287,8 +315,8 @@ impl Disk {
         let leaving = self.shared.look(|record| record.leaving(spec))?;
         self.shared.change(|record| record.version = spec.version);
         for slot in leaving {
-            let swapped = self.vm.swap_out(slot).await;
-            swapped.map_err(|error| problems::internal(chain(&error)))?;
+            self.end_scrub_of(slot, "the copy left its slot").await;
+            self.swap_out(slot).await?;
             let gone = self.shared.change(|record| record.left(slot));
             if let Some(target) = gone {
                 // That it once joined is no answer any more.

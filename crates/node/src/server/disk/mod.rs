@@ -8,6 +8,7 @@
 pub mod join;
 mod keeper;
 pub mod record;
+mod scrub;
 mod shared;
 
 pub use keeper::{Keeper, ROTATE_EVERY, Start, keep};
@@ -15,7 +16,7 @@ pub use shared::Shared;
 
 use tokio::sync::oneshot;
 use undine_api::Problem;
-use undine_api::node::{JoinSpec, JoinStatus, SlotsSpec};
+use undine_api::node::{JoinSpec, JoinStatus, ScrubSpec, ScrubStatus, SlotsSpec};
 use undine_model::ReplicaId;
 
 /// What control wants of a disk.
@@ -27,13 +28,21 @@ pub enum Wish {
     Join(Box<JoinSpec>, oneshot::Sender<Result<JoinStatus, Problem>>),
     /// It shall not.
     Cancel(u64, ReplicaId, oneshot::Sender<Result<(), Problem>>),
+    /// A replica shall be compared with the own one, or how far that is.
+    Scrub(
+        ReplicaId,
+        ScrubSpec,
+        oneshot::Sender<Result<ScrubStatus, Problem>>,
+    ),
+    /// It shall not.
+    EndScrub(u64, ReplicaId, oneshot::Sender<Result<(), Problem>>),
 }
 
 impl Wish {
     /// Answers for a server that has no disk now: there is nothing to cancel.
     pub fn without_disk(self, problem: Problem) {
         match self {
-            Self::Cancel(_, _, reply) => drop(reply.send(Ok(()))),
+            Self::Cancel(_, _, reply) | Self::EndScrub(_, _, reply) => drop(reply.send(Ok(()))),
             other => other.refuse(problem),
         }
     }
@@ -41,8 +50,11 @@ impl Wish {
     /// Answers with a problem.
     pub fn refuse(self, problem: Problem) {
         match self {
-            Self::Slots(_, reply) | Self::Cancel(.., reply) => drop(reply.send(Err(problem))),
+            Self::Slots(_, reply) | Self::Cancel(.., reply) | Self::EndScrub(.., reply) => {
+                drop(reply.send(Err(problem)));
+            }
             Self::Join(_, reply) => drop(reply.send(Err(problem))),
+            Self::Scrub(.., reply) => drop(reply.send(Err(problem))),
         }
     }
 }

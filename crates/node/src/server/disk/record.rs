@@ -55,6 +55,12 @@ pub struct Slot {
     pub target: Option<ReplicaTarget>,
     /// Why it failed.
     pub failed: Option<String>,
+    /// It failed by what a scrub found.
+    #[serde(default)]
+    pub differs: bool,
+    /// It still takes every write, and may yet fail by itself.
+    #[serde(default)]
+    pub accused: bool,
     /// When it began to take its place, microseconds since 1970; 0 since the server's start.
     #[serde(default)]
     pub since_us: i64,
@@ -117,12 +123,43 @@ impl DiskRecord {
     /// Notes that the replica in a slot failed; tells whether that is news.
     pub fn fail(&mut self, index: usize, reason: &str) -> bool {
         match self.slots.get_mut(index) {
-            Some(slot) if slot.target.is_some() && slot.failed.is_none() => {
-                slot.failed = Some(reason.to_owned());
+            Some(slot) if slot.target.is_some() && (slot.failed.is_none() || slot.accused) => {
+                slot.failed.get_or_insert_with(|| reason.to_owned());
+                slot.accused = false;
                 true
             }
             _ => false,
         }
+    }
+
+    /// Notes that the replica of this opening was found to differ from the owner's own one. It is
+    /// to leave its slot, and what it lacks is not known any more. Tells whether it was in its slot
+    /// all the time, so that the finding counts: an opening that has left never comes back.
+    pub fn accuse(&mut self, index: usize, export: &str, reason: &str) -> bool {
+        let Some(slot) = self.slots.get_mut(index).filter(|_| index > 0) else {
+            return false;
+        };
+        let Some(target) = slot.target.as_ref().filter(|it| it.export == export) else {
+            return false;
+        };
+        if slot.failed.is_some() {
+            return false;
+        }
+        let replica = target.replica;
+        slot.failed = Some(reason.to_owned());
+        (slot.differs, slot.accused) = (true, true);
+        self.covered.retain(|covered| *covered != replica);
+        true
+    }
+
+    /// The slot in which a replica lives, and its opening; never the owner's own one.
+    pub fn scrubbed(&self, replica: ReplicaId) -> Option<(usize, &ReplicaTarget)> {
+        let slots = self.slots.iter().enumerate().skip(1);
+        let mut live = slots.filter(|(_, slot)| slot.failed.is_none());
+        live.find_map(|(index, slot)| {
+            let target = slot.target.as_ref()?;
+            (target.replica == replica).then_some((index, target))
+        })
     }
 
     /// The slots that what control has committed empties.
@@ -244,8 +281,8 @@ impl DiskRecord {
         if let Some(slot) = self.slots.get_mut(joining.slot) {
             *slot = Slot {
                 target: Some(joining.target),
-                failed: None,
                 since_us,
+                ..Slot::default()
             };
         }
         if !self.covered.contains(&replica) {
@@ -295,6 +332,7 @@ impl DiskRecord {
                         SlotState::Live
                     },
                     error: slot.failed.clone(),
+                    differs: slot.differs,
                 },
                 (None, replica) => SlotStatus {
                     replica,
@@ -304,6 +342,7 @@ impl DiskRecord {
                         SlotState::Empty
                     },
                     error: None,
+                    differs: false,
                 },
             })
             .collect()
@@ -401,6 +440,42 @@ mod tests {
         record.left(1);
         assert!(!record.has_failed() && record.is_local_only());
         assert_eq!(record.statuses()[1].state, SlotState::Empty);
+    }
+
+    #[test]
+    fn a_replica_that_differs_leaves_like_a_failed_one_and_comes_back_by_a_full_copy_alone() {
+        let mut record = pair();
+        assert_eq!(record.scrubbed(id(2)).unwrap().0, 1);
+        // The owner's own replica is what others are compared with.
+        assert!(record.scrubbed(id(1)).is_none());
+        assert!(!record.accuse(0, "s-e3-a", "it differs"));
+        assert!(record.accuse(1, "s-e3-a", "it differs"));
+        assert!(record.scrubbed(id(2)).is_none());
+        assert_eq!(record.statuses()[1].state, SlotState::Failed);
+        assert_eq!(record.statuses()[1].error.as_deref(), Some("it differs"));
+        assert_eq!(record.leaving(&committed(6, &[1])).unwrap(), [1]);
+        // Should it fail before it has left, that is news.
+        assert!(record.fail(1, "silent"));
+        assert!(!record.fail(1, "silent"));
+        let said = record.statuses().remove(1);
+        assert_eq!(said.error.as_deref(), Some("it differs"));
+        assert!(said.differs);
+        record.left(1);
+        let wish = join(2, JoinMethod::Bitmap);
+        assert_eq!(kind(record.slot_for(&wish)), "not-recorded");
+        assert_eq!(record.slot_for(&join(2, JoinMethod::Full)).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_was_found_of_an_opening_that_left_or_failed_counts_for_nothing() {
+        let mut record = pair();
+        assert!(!record.accuse(1, "s-e3-b", "it differs"));
+        assert!(!record.accuse(7, "s-e3-a", "it differs"));
+        record.fail(1, "gone");
+        assert!(!record.accuse(1, "s-e3-a", "it differs"));
+        assert_eq!(record.covered, [id(1), id(2)]);
+        record.left(1);
+        assert!(!record.accuse(1, "s-e3-a", "it differs"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl Disk {
         let wanted: BTreeMap<usize, (String, SocketAddr)> = self.shared.look(|record| {
             let slots = record.slots.iter().enumerate();
             slots
-                .filter(|(_, slot)| slot.failed.is_none())
+                .filter(|(_, slot)| slot.failed.is_none() || slot.accused)
                 .filter_map(|(index, slot)| {
                     let target = slot.target.as_ref()?;
                     let remote = target.node != self.ground.node;

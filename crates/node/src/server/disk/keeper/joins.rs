@@ -62,6 +62,8 @@ impl Disk {
     async fn begin(&mut self, spec: JoinSpec) -> Result<JoinStatus, Problem> {
         let slot = self.shared.look(|record| record.slot_for(&spec))?;
         let daemon = self.own_daemon().await?;
+        self.break_off_scrub("a copy of the disk is being filled")
+            .await;
         let joining = Joining {
             slot,
             target: spec.target.clone(),
