@@ -62,6 +62,9 @@ async fn a_site_is_made_deployed_rolled_back_and_deleted() -> Result<()> {
         .get(host, "/")
         .await?;
     assert_eq!(page.status, 404);
+    undine.run(&["site", "restore", host, "--wait"])?;
+    shows(&summary, host, "first words").await?;
+    undine.run(&["site", "delete", host, "--for-good", "--yes", "--wait"])?;
     Ok(())
 }
 

@@ -42,7 +42,7 @@ impl Made {
     fn clean(&self) {
         let _ = self
             .undine
-            .run(&["site", "delete", HOST, "--yes", "--wait"]);
+            .run(&["site", "delete", HOST, "--for-good", "--yes", "--wait"]);
         let _ = self
             .undine
             .run(&["server", "delete", "perl-1", "--yes", "--wait"]);
@@ -111,7 +111,7 @@ async fn a_folder_of_text_files_makes_a_new_kind_of_server() -> Result<()> {
         })
         .await?;
     }
-    undine.run(&["site", "delete", HOST, "--yes", "--wait"])?;
+    undine.run(&["site", "delete", HOST, "--for-good", "--yes", "--wait"])?;
     undine.run(&["server", "delete", "perl-1", "--yes", "--wait"])?;
     let servers = undine.list(&["server", "list"])?;
     assert!(!servers.iter().any(|it| it["name"] == "perl-1"));

@@ -60,6 +60,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         "client" => client::run(rest),
         "package" => package::run(rest),
         "supervise" => up::supervise::run(rest),
+        "catch-mail" => up::mail::run(rest),
         "" | "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())

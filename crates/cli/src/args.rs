@@ -14,7 +14,10 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use catalogue::{App, Profile};
-pub use cluster::{FailoverFlags, JoinRoleName, JoinToken, Node, Settings, WhatIf};
+pub use cluster::{
+    DnsFlags, EncryptionName, FailoverFlags, JoinRoleName, JoinToken, MailFlags, Node, Settings,
+    WhatIf,
+};
 pub use observe::{MetricKind, Metrics, Operation, ResolutionName};
 pub use server::Server;
 pub use site::{Database, LogName, Site};

@@ -11,6 +11,7 @@ use undine_link::{Authority, Credentials};
 use undine_model::{InstanceId, Slug};
 use undine_store::{Db, Store};
 
+use crate::app::dns::DnsBook;
 use crate::asking::AskBook;
 use crate::blobs::Blobs;
 use crate::clock::now_ms;
@@ -160,6 +161,10 @@ pub struct Inner {
     pub slots: SlotBook,
     /// Copies are to be looked after at once.
     pub copies_due: Notify,
+    /// What was looked up in DNS lately.
+    pub dns: DnsBook,
+    /// Mail is to be sent at once.
+    pub mail_due: Notify,
     /// One push at a time to each server.
     pub pushes: PushLocks,
     /// Where programs that cut power are looked for.
@@ -217,6 +222,8 @@ impl Control {
             asking: AskBook::default(),
             slots: SlotBook::default(),
             copies_due: Notify::new(),
+            dns: DnsBook::default(),
+            mail_due: Notify::new(),
             pushes: PushLocks::default(),
             work: Notify::new(),
             started_at: now_ms(),

@@ -144,7 +144,7 @@ pub async fn record(
             .store
             .sites()
             .modify(*site, crate::clock::now_ms(), |record| {
-                if record.state != SiteState::Deleting {
+                if !record.state.is_leaving() {
                     record.state = SiteState::Failed;
                     record.error = Some((*error).to_owned());
                 }
@@ -326,7 +326,8 @@ fn site_spec(site: &Site, aliases: Vec<DomainName>, caps: Caps, suspended: bool)
         runtime: site.runtime.clone(),
         settings: settings_of(site),
         caps,
-        suspended: suspended || site.state == SiteState::Suspended,
+        // A deleted site keeps its files until its day is over, and runs nothing.
+        suspended: suspended || matches!(site.state, SiteState::Suspended | SiteState::Deleted),
         release: site.current_release,
     }
 }

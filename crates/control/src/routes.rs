@@ -178,7 +178,7 @@ fn route(host: &str, site: &Site, target: Target, certificate: Option<Certificat
 /// None: the edges know nothing of the site.
 fn target(site: &Site, server: &Server, account_suspended: bool) -> Option<Target> {
     match site.state {
-        SiteState::Deleting | SiteState::Creating => return None,
+        SiteState::Deleted | SiteState::Deleting | SiteState::Creating => return None,
         // It failed before it ever answered.
         SiteState::Failed if site.applied_version == 0 => return None,
         SiteState::Suspended => return Some(Target::Suspended),

@@ -171,8 +171,17 @@ words! {
         Suspended = "suspended",
         /// Its server could not apply it; the reason stands beside.
         Failed = "failed",
+        /// Off, its content kept for a day in which that can be undone.
+        Deleted = "deleted",
         /// Being removed with its content.
         Deleting = "deleting",
+    }
+}
+
+impl SiteState {
+    /// Was it deleted? Whether it can be undone or not.
+    pub const fn is_leaving(self) -> bool {
+        matches!(self, Self::Deleted | Self::Deleting)
     }
 }
 

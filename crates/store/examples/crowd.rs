@@ -80,6 +80,8 @@ async fn fill(store: &Store, server: ServerId, numbers: std::ops::Range<u32>) ->
             current_release: None,
             applied_version: 0,
             error: None,
+            gone_at: None,
+            state_before: None,
         };
         tx.sites().create(&site, &[]).await?;
     }

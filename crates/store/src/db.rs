@@ -4,8 +4,9 @@ use crate::store::{Session, Store, Tx};
 use crate::table::Table;
 use crate::{
     Account, Audit, Counters, Database, Edge, Events, Failures, Idempotency, Image, Instance,
-    JoinToken, Leases, Link, Login, Manifests, Membership, Metrics, Node, Operation, Person, Plan,
-    Profile, Release, Removal, Replica, Routes, Server, Settings, Site, SiteCertificate, Token,
+    JoinToken, Leases, Link, Login, Mail, Manifests, Membership, Metrics, Node, Operation, Person,
+    Plan, Profile, Release, Removal, Replica, Routes, Server, Settings, Site, SiteCertificate,
+    Token,
 };
 
 macro_rules! groups {
@@ -73,6 +74,8 @@ groups! {
         links: Link,
         /// Wrong passwords.
         failures: Failures,
+        /// Mail that waits to be sent.
+        mails: Mail,
     }
     others {
         /// Settings of the cluster.

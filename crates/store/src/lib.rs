@@ -13,6 +13,7 @@ mod error;
 mod idempotency;
 mod joining;
 mod logs;
+mod mail;
 mod manifests;
 mod metrics;
 mod migrate;
@@ -41,6 +42,7 @@ pub use metrics::{Kept, MetricSubject, Metrics, Point, Resolution, Sample, Serie
 pub use migrate::Migrated;
 pub use record::{NEW, Page, PageRequest};
 pub use records::cluster::*;
+pub use records::mail::*;
 pub use records::operation::*;
 pub use records::people::*;
 pub use records::server::*;

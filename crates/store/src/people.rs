@@ -58,6 +58,15 @@ impl Table<'_, Link> {
         Ok(link.filter(|link| link.expires_at > now))
     }
 
+    /// Forgets the links that are over.
+    pub async fn trim(&self, now: i64) -> Result<u64> {
+        let mut delete = Query::delete();
+        delete
+            .from_table("links")
+            .and_where(Expr::col("expires_at").lte(now));
+        self.session.change(&delete).await.map_err(of_change)
+    }
+
     /// Uses up a link: exactly one of many callers gets it.
     pub async fn consume(&self, secret_sha256: &str, now: i64) -> Result<Option<Link>> {
         let mut delete = Query::delete();

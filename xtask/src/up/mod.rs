@@ -5,6 +5,7 @@ mod cluster;
 mod demo;
 pub mod http;
 pub mod layout;
+pub mod mail;
 pub mod network;
 mod options;
 mod phases;
@@ -87,6 +88,7 @@ fn bring_up(options: &Options) -> Result<()> {
     cluster::nodes(&nodes, options)?;
     cluster::edges(options)?;
     wait_for_nodes(&nodes)?;
+    mail::ensure(options)?;
     let mut sites = Vec::new();
     if options.demo {
         phases.begin("starting servers, making sites");

@@ -20,6 +20,7 @@ struct Summary {
     nodes: Vec<Node>,
     credentials_file: String,
     token_file: String,
+    mail: String,
     phases: Vec<Phase>,
     total_s: f64,
 }
@@ -61,6 +62,7 @@ pub fn tell(
         nodes: nodes.iter().map(node).collect(),
         credentials_file: super::credentials_file().display().to_string(),
         token_file: cluster::token_file().display().to_string(),
+        mail: super::mail::folder().display().to_string(),
         phases: phases.done().to_vec(),
         total_s: phases.total(),
     };
@@ -119,6 +121,7 @@ fn print(summary: &Summary) {
     }
     println!("\n  credentials: {}", summary.credentials_file);
     println!("  provider's API token: {}", summary.token_file);
+    println!("  mail that the panel sends: {}", summary.mail);
     println!("\n  {:34} seconds", "phase");
     for phase in &summary.phases {
         println!("  {:34} {:.1}", phase.name, phase.seconds);

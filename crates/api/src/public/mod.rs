@@ -6,12 +6,16 @@
 //! [`crate::Problem`]s.
 
 mod cluster;
+mod dns;
+mod mail;
 mod observe;
 mod server;
 mod site;
 mod tenancy;
 
 pub use cluster::*;
+pub use dns::*;
+pub use mail::*;
 pub use observe::*;
 pub use server::*;
 pub use site::*;

@@ -31,6 +31,9 @@ answers! {
         /// Why it failed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub error: Option<String>,
+        /// It was deleted: when it is really removed. Until then that can be undone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub gone_at: Option<i64>,
         /// The release that visitors see.
         pub current_release: Option<ReleaseId>,
         /// Its Unix user on the server.

@@ -1,5 +1,6 @@
 //! What is asked of nodes, instances, join tokens, capacity and settings.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -48,6 +49,69 @@ fn counted(text: &str) -> Result<(String, u32), String> {
 pub enum Settings {
     /// How patient it is with silent nodes, and how it copies disks; without flags: show it.
     Failover(FailoverFlags),
+    /// How the panel sends mail; without flags: show it.
+    Mail(MailFlags),
+    /// Where visitors must be led, and who is asked; without flags: show it.
+    Dns(DnsFlags),
+    /// Send a mail, to see whether that works.
+    TryMail {
+        /// To whom.
+        to: String,
+    },
+}
+
+/// Changes; what is not named stays.
+#[derive(Args)]
+pub struct MailFlags {
+    /// The mail server.
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Its port; the usual one unless it is said.
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// How the connection is encrypted.
+    #[arg(long)]
+    pub encryption: Option<EncryptionName>,
+    /// Who the panel is to the mail server; an empty text: nobody.
+    #[arg(long)]
+    pub user: Option<String>,
+    /// A file with the password for that (`-`: standard input).
+    #[arg(long)]
+    pub password_file: Option<PathBuf>,
+    /// The sender, such as `Undine <panel@example.com>`.
+    #[arg(long)]
+    pub from: Option<String>,
+    /// No mail any more.
+    #[arg(long, conflicts_with_all = ["host", "port", "encryption", "user", "password_file", "from"])]
+    pub off: bool,
+}
+
+/// Changes; what is not named stays.
+#[derive(Args)]
+pub struct DnsFlags {
+    /// An address that domains must lead to; may be given again.
+    #[arg(long)]
+    pub address: Vec<IpAddr>,
+    /// They must lead to the addresses that the edges listen on.
+    #[arg(long, conflicts_with = "address")]
+    pub edges: bool,
+    /// A name server that is asked, such as 9.9.9.9; may be given again.
+    #[arg(long)]
+    pub name_server: Vec<String>,
+    /// Those of control's machine are asked.
+    #[arg(long, conflicts_with = "name_server")]
+    pub system: bool,
+}
+
+/// How a connection to the mail server is encrypted.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum EncryptionName {
+    /// TLS from the first byte; usually at port 465.
+    Tls,
+    /// TLS after a first word; usually at port 587.
+    Starttls,
+    /// None: for a server on the same machine.
+    None,
 }
 
 /// Changes; what is not named stays.

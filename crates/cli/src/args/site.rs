@@ -81,6 +81,11 @@ pub enum Site {
         #[arg(long, default_value_t = 50)]
         lines: u32,
     },
+    /// What to put into DNS for it, and what stands there now.
+    Dns {
+        /// Domain or id.
+        site: String,
+    },
     /// Show the page for suspended sites instead.
     Suspend {
         /// Domain or id.
@@ -95,10 +100,20 @@ pub enum Site {
         #[command(flatten)]
         waiting: Waiting,
     },
-    /// Delete it with its content and databases.
+    /// Undo its deletion.
+    Restore {
+        /// Domain or id.
+        site: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Delete it with its content and databases: off at once, gone after a day.
     Delete {
         /// Domain or id.
         site: String,
+        /// Gone at once: nothing can be undone.
+        #[arg(long)]
+        for_good: bool,
         #[command(flatten)]
         sure: Sure,
         #[command(flatten)]

@@ -9,7 +9,7 @@ use undine_api::public::{
 };
 use undine_client::new_key;
 
-use super::{ANY, Context, confirm, every};
+use super::{ANY, Context, confirm, every, mail};
 use crate::args::{FailoverFlags, JoinRoleName, JoinToken, Node, Settings, WhatIf};
 use crate::show::say;
 
@@ -120,7 +120,10 @@ async fn set(context: &Context, node: &str, state: NodeUse) -> Result<()> {
 }
 
 pub async fn settings(context: &Context, command: Settings) -> Result<()> {
-    let Settings::Failover(flags) = command;
+    let flags = match command {
+        Settings::Failover(flags) => flags,
+        other => return mail::run(context, other).await,
+    };
     let wish = changes(&flags);
     let policy = if wish == UpdateFailoverPolicy::default() {
         context.client.get_failover_policy().await?

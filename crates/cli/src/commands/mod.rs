@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod cluster;
+mod mail;
 mod observe;
 mod server;
 mod site;

@@ -6,7 +6,9 @@ use anyhow::Result;
 use tokio_util::io::ReaderStream;
 use undine_api::guest::LogKind;
 use undine_api::public::{CreateDatabase, CreateSite, Rollback, UpdateSite};
-use undine_client::{Body, ListReleasesQuery, SiteLogsQuery, UploadReleaseQuery, new_key};
+use undine_client::{
+    Body, DeleteSiteQuery, ListReleasesQuery, SiteLogsQuery, UploadReleaseQuery, new_key,
+};
 
 use super::{ANY, Context, confirm, every, file};
 use crate::args::{Database, LogName, Site, Waiting};
@@ -99,6 +101,10 @@ pub async fn run(context: &Context, command: Site) -> Result<()> {
             context.follow(answer, &waiting).await
         }
         Site::Logs { site, log, lines } => logs(context, &site, log, lines).await,
+        Site::Dns { site } => {
+            let id = context.site(&site).await?;
+            context.tell(&context.client.site_dns(id).await?)
+        }
         Site::Suspend { site, waiting } => {
             let id = context.site(&site).await?;
             let answer = context.client.suspend_site(id, ANY, &new_key()).await?;
@@ -109,14 +115,23 @@ pub async fn run(context: &Context, command: Site) -> Result<()> {
             let answer = context.client.unsuspend_site(id, ANY, &new_key()).await?;
             context.follow(answer, &waiting).await
         }
+        Site::Restore { site, waiting } => {
+            let id = context.site(&site).await?;
+            let answer = context.client.restore_site(id, ANY, &new_key()).await?;
+            context.follow(answer, &waiting).await
+        }
         Site::Delete {
             site,
+            for_good,
             sure,
             waiting,
         } => {
             confirm(&sure, "deleting a site with its content and databases")?;
             let id = context.site(&site).await?;
-            let answer = context.client.delete_site(id, ANY).await?;
+            let how = DeleteSiteQuery {
+                for_good: for_good.then_some(true),
+            };
+            let answer = context.client.delete_site(id, ANY, how).await?;
             context.follow(answer, &waiting).await
         }
     }

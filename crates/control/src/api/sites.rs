@@ -12,7 +12,7 @@ use super::extract::{Asked, Body, IfMatch, Manager, PathId, Reader};
 use super::reply::{Answer, Reply};
 use crate::app::paging::PageWish;
 use crate::app::sites::SiteWish;
-use crate::app::{apps, site_change, site_create, sites};
+use crate::app::{apps, dns, site_change, site_create, site_delete, sites};
 use crate::control::Control;
 
 /// Which sites.
@@ -31,6 +31,15 @@ struct SitesQuery {
     account: Option<AccountId>,
     /// On this server only.
     server: Option<ServerId>,
+}
+
+/// How it is deleted.
+#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct DeleteSiteQuery {
+    /// At once and for good: nothing is kept, nothing can be undone.
+    for_good: Option<bool>,
 }
 
 /// Which log, and how much of it.
@@ -52,8 +61,10 @@ pub fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(suspend_site))
         .routes(routes!(unsuspend_site))
         .routes(routes!(retry_site))
+        .routes(routes!(restore_site))
         .routes(routes!(install_app))
         .routes(routes!(site_logs))
+        .routes(routes!(site_dns))
 }
 
 /// Lists the sites; an account's owner sees its own.
@@ -137,12 +148,13 @@ async fn update_site(
     Ok(Reply::accepted(Some(both.site.version), both))
 }
 
-/// Deletes a site with its content, its databases and its releases.
+/// Deletes a site. It is off at once; its files and databases are kept for a day in which that can
+/// be undone.
 #[utoipa::path(
     delete,
     path = "/v1/sites/{id}",
     tag = "sites",
-    params(("id" = SiteId, Path, description = "The site.")),
+    params(("id" = SiteId, Path, description = "The site."), DeleteSiteQuery),
     responses((status = 202, description = "It is being worked on.", body = SiteOperation))
 )]
 async fn delete_site(
@@ -150,8 +162,28 @@ async fn delete_site(
     State(control): State<Control>,
     PathId(id): PathId<SiteId>,
     IfMatch(expected): IfMatch,
+    Asked(asked): Asked<DeleteSiteQuery>,
 ) -> Answer<SiteOperation> {
-    let both = site_change::delete(&control, &caller, id, expected).await?;
+    let for_good = asked.for_good.unwrap_or_default();
+    let both = site_delete::delete(&control, &caller, id, expected, for_good).await?;
+    Ok(Reply::accepted(Some(both.site.version), both))
+}
+
+/// Undoes the deletion of a site, within a day.
+#[utoipa::path(
+    post,
+    path = "/v1/sites/{id}/restore",
+    tag = "sites",
+    params(("id" = SiteId, Path, description = "The site.")),
+    responses((status = 202, description = "It is being worked on.", body = SiteOperation))
+)]
+async fn restore_site(
+    Manager(caller): Manager,
+    State(control): State<Control>,
+    PathId(id): PathId<SiteId>,
+    IfMatch(expected): IfMatch,
+) -> Answer<SiteOperation> {
+    let both = site_delete::restore(&control, &caller, id, expected).await?;
     Ok(Reply::accepted(Some(both.site.version), both))
 }
 
@@ -250,4 +282,20 @@ async fn site_logs(
     sites::logs(&control, &caller, id, log, lines)
         .await
         .map(Reply::ok)
+}
+
+/// Shows what to put into DNS for a site, and what stands there now.
+#[utoipa::path(
+    get,
+    path = "/v1/sites/{id}/dns",
+    tag = "sites",
+    params(("id" = SiteId, Path, description = "The site.")),
+    responses((status = 200, description = "Here it is.", body = SiteDns))
+)]
+async fn site_dns(
+    Reader(caller): Reader,
+    State(control): State<Control>,
+    PathId(id): PathId<SiteId>,
+) -> Answer<SiteDns> {
+    dns::check(&control, &caller, id).await.map(Reply::ok)
 }

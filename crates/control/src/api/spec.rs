@@ -45,6 +45,7 @@ const POSTS_THAT_CHANGE: &[&str] = &[
     "accept_loss",
     "install_app",
     "restart_server",
+    "restore_site",
     "retry_site",
     "rollback",
     "start_server",

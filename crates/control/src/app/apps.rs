@@ -23,6 +23,7 @@ pub async fn install(
 ) -> Result<SiteOperation> {
     let site = sites::reach(control, caller, site).await?;
     expected.check("site", site.version)?;
+    super::site_change::not_going(&site)?;
     let app = catalogue::kept_apps(&control.store)
         .await?
         .into_iter()

@@ -144,6 +144,7 @@ pub async fn create(
 ) -> Result<DatabaseOperation> {
     check_name(&wish.name)?;
     let site = sites::reach(control, caller, wish.site).await?;
+    super::site_change::not_going(&site)?;
     let (database, password) = fresh(control, &site, &wish.name);
     let tx = control.store.begin().await?;
     let account = tx.accounts().lock(site.account).await?;

@@ -174,8 +174,8 @@ pub async fn count(control: &Control, what: &str, free: i64) -> Result<()> {
             return Err(Refusal::of(
                 429,
                 "too-many-tries",
-                "Too many wrong passwords",
-                format!("There were {} wrong passwords from here.", found.failed),
+                "Too many tries",
+                format!("There were {} tries from here.", found.failed),
             )
             .remedy(format!("Wait {seconds} seconds, then try again.")));
         }

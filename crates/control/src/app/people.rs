@@ -8,7 +8,7 @@ use undine_store::{
 };
 
 use super::sessions::{Entered, Place, Viewer};
-use super::{passwords, sessions};
+use super::{passwords, reset, sessions};
 use crate::clock::{new_id, new_secret, now_ms, sha256};
 use crate::control::Control;
 use crate::refusal::{Refusal, Result};
@@ -45,7 +45,7 @@ fn gone() -> Refusal {
         410,
         "link-used",
         "This link does not work any more",
-        "It was used already, or its week is over.",
+        "It was used already, or its time is over.",
     )
     .remedy(
         "Ask whoever sent it for a new one; `undine-control owner-link` makes one for the owner.",
@@ -75,8 +75,9 @@ pub struct Welcome {
     pub password: String,
 }
 
-fn checked(wish: &Welcome) -> Result<(String, String)> {
-    let email = wish.email.trim().to_lowercase();
+/// A mail address as it is kept: in lower case.
+pub fn address(text: &str) -> Result<String> {
+    let email = text.trim().to_lowercase();
     let (user, host) = email.split_once('@').unwrap_or_default();
     let fits = host.contains('.') || host == "localhost";
     let plain = |c: char| !c.is_whitespace() && !c.is_control() && !"<>\"',;:()\\".contains(c);
@@ -84,6 +85,11 @@ fn checked(wish: &Welcome) -> Result<(String, String)> {
         return Err(Refusal::invalid("email", "This is no mail address.")
             .remedy("Write it like ann@example.com."));
     }
+    Ok(email)
+}
+
+fn checked(wish: &Welcome) -> Result<(String, String)> {
+    let email = address(&wish.email)?;
     let name = wish.name.trim().to_owned();
     if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
         return Err(Refusal::invalid("name", "A name has 1 to 100 characters."));
@@ -118,6 +124,7 @@ pub async fn welcome(
             let mut person = tx.people().lock(person.id).await?;
             person.password_hash = password_hash;
             tx.sessions().end_all(person.id, None).await?;
+            reset::changed(&tx, &person, place).await?;
             tx.people().update(&person, now).await?
         }
         None => {
@@ -149,6 +156,7 @@ pub async fn welcome(
         tx.memberships().insert(&membership).await?;
     }
     tx.commit().await?;
+    control.mail_due.notify_one();
     sessions::enter(control, &person, place).await
 }
 

@@ -117,6 +117,7 @@ pub async fn upload(
     body: BodyDataStream,
 ) -> Result<ReleaseOperation> {
     let site = sites::reach(control, caller, site).await?;
+    super::site_change::not_going(&site)?;
     if !crate::blobs::is_hash(&announced.sha256) {
         return Err(Refusal::invalid(
             "sha256",
@@ -285,6 +286,7 @@ pub async fn rollback(
 ) -> Result<ReleaseOperation> {
     let site = sites::reach(control, caller, site).await?;
     expected.check("site", site.version)?;
+    super::site_change::not_going(&site)?;
     let target = match wish.release {
         Some(release) => release,
         None => before(control, &site).await?,

@@ -1,4 +1,4 @@
-//! Changing sites: names, runtime, settings, suspension; trying again; deleting.
+//! Changing sites: names, runtime, settings, suspension; trying again.
 
 use serde_json::json;
 use undine_api::public::{SiteOperation, UpdateSite};
@@ -124,7 +124,8 @@ async fn change(
         .manifests()
         .changed(site.server, &[ManifestChange::Site(id)])
         .await?;
-    let operation = operate(&tx, caller, "site.update", &site, version).await?;
+    let reason = format!("asked for by {}", caller.who());
+    let operation = operate(&tx, "site.update", &site, version, reason).await?;
     caller
         .did(
             &tx,
@@ -171,23 +172,26 @@ fn apply(site: &mut undine_store::Site, what: &Change) -> Result<()> {
     Ok(())
 }
 
-fn not_going(site: &undine_store::Site) -> Result<()> {
-    if site.state == SiteState::Deleting {
-        return Err(Refusal::conflict(
-            "wrong-state",
-            "The site is on its way out",
+/// Refuses to change what was deleted.
+pub fn not_going(site: &undine_store::Site) -> Result<()> {
+    let (why, remedy) = match site.state {
+        SiteState::Deleting => (
             "The site is being deleted.",
-        ));
-    }
-    Ok(())
+            "Make a new one when it is gone.",
+        ),
+        SiteState::Deleted => ("The site was deleted.", "Restore it first."),
+        _ => return Ok(()),
+    };
+    Err(Refusal::conflict("wrong-state", "The site is on its way out", why).remedy(remedy))
 }
 
-async fn operate(
+/// Makes the operation that has a site's server run this version.
+pub(super) async fn operate(
     tx: &Tx,
-    caller: &Caller,
     kind: &str,
     site: &undine_store::Site,
     version: u64,
+    reason: String,
 ) -> Result<undine_store::Operation> {
     start(
         tx,
@@ -196,53 +200,8 @@ async fn operate(
             subjects: vec![site.id.uuid(), site.server.uuid()],
             account: Some(site.account),
             params: json!({"site": site.id, "server": site.server, "manifest_version": version}),
-            reason: format!("asked for by {}", caller.who()),
+            reason,
         },
     )
     .await
-}
-
-/// Deletes a site with its content, its databases and its releases.
-pub async fn delete(
-    control: &Control,
-    caller: &Caller,
-    id: SiteId,
-    expected: Expected,
-) -> Result<SiteOperation> {
-    let site = reach(control, caller, id).await?;
-    expected.check("site", site.version)?;
-    let tx = control.store.begin().await?;
-    let mut site = tx.sites().lock(id).await?;
-    expected.check("site", site.version)?;
-    site.state = SiteState::Deleting;
-    let site = tx.sites().update(&site, now_ms()).await?;
-    sites_changed(&tx, std::slice::from_ref(&site)).await?;
-    let mut changes = vec![ManifestChange::Site(id)];
-    let filter = undine_store::DatabaseFilter {
-        site: Some(id),
-        ..Default::default()
-    };
-    for mut database in tx.databases().all(&filter).await? {
-        changes.push(ManifestChange::Database(database.id));
-        database.encrypted_password.clear();
-        tx.databases().update(&database, now_ms()).await?;
-    }
-    let version = tx.manifests().changed(site.server, &changes).await?;
-    let operation = operate(&tx, caller, "site.delete", &site, version).await?;
-    caller
-        .did(
-            &tx,
-            "site.delete",
-            format!("site/{id}"),
-            Some(site.account),
-            json!({"domain": site.domain}),
-        )
-        .await?;
-    let shown = SiteOperation {
-        site: show(&tx, site).await?,
-        operation: operations::show(&tx, operation).await?,
-    };
-    tx.commit().await?;
-    wake(control);
-    Ok(shown)
 }

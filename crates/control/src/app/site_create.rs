@@ -52,6 +52,8 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateSite) -> Res
         current_release: None,
         applied_version: 0,
         error: None,
+        gone_at: None,
+        state_before: None,
     };
     let tx = control.store.begin().await?;
     let account = tx.accounts().lock(account.id).await?;
@@ -221,7 +223,9 @@ async fn within_plan(tx: &Tx, account: &Account) -> Result<()> {
             account.name, limits.sites, plan.name
         ),
     )
-    .remedy("Delete a site, or move the account to a larger plan."))
+    .remedy(
+        "Delete a site for good (a deleted one counts for a day), or move the account to a larger plan.",
+    ))
 }
 
 /// The server has room: says by what it is full, and how much.
@@ -307,5 +311,8 @@ fn taken(field: &str, name: &DomainName) -> Refusal {
         format!("A site has the name {name} already."),
     )
     .field(field)
-    .remedy("Choose another name, or remove it from that site first.")
+    .remedy(
+        "Choose another name, or remove it from that site first; a deleted site keeps its names for a \
+         day, unless it is deleted for good.",
+    )
 }

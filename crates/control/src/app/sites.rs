@@ -48,6 +48,7 @@ fn shown(site: undine_store::Site, aliases: Vec<DomainName>, ports: PublicPorts)
         runtime: site.runtime,
         state: site.state,
         error: site.error,
+        gone_at: site.gone_at,
         current_release: site.current_release,
         uid: site.uid,
         created_at: site.created_at,

@@ -3,8 +3,10 @@
 //! decide who does what.
 
 mod certificates;
+mod gone;
 pub mod heartbeat;
 mod liveness;
+mod mail;
 pub mod prometheus;
 mod push;
 pub mod reconcile;
@@ -32,6 +34,7 @@ pub fn start(control: &Control) -> JoinSet<()> {
     tasks.spawn(until_halted(control.clone(), runner::run(control.clone())));
     tasks.spawn(until_halted(control.clone(), remember(control.clone())));
     tasks.spawn(until_halted(control.clone(), copies(control.clone())));
+    tasks.spawn(until_halted(control.clone(), mail::run(control.clone())));
     macro_rules! every {
         ($($name:literal, $millis:literal, $task:path;)*) => {$(
             let this = control.clone();
@@ -49,6 +52,7 @@ pub fn start(control: &Control) -> JoinSet<()> {
         "returned", 500, returned::turn;
         "reconcile", 2_000, reconcile::turn;
         "push", 2_000, push::turn;
+        "gone", 30_000, gone::turn;
         "templates", 10_000, templates::turn;
         "certificates", 600_000, certificates::turn;
         "scrub", 60_000, scrub::turn;

@@ -21,6 +21,7 @@ pub(super) async fn turn(control: &Control) -> Result<()> {
     store.operations().trim(now - OPERATIONS_MS).await?;
     store.idempotency().trim(now).await?;
     store.sessions().trim(now).await?;
+    store.links().trim(now).await?;
     store.failures().trim(now - DAY_MS).await?;
     store.metrics().trim(now).await?;
     store.routes().trim(ROUTE_VERSIONS).await?;

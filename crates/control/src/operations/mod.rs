@@ -18,6 +18,7 @@ mod server_start;
 mod site_change;
 mod site_create;
 mod site_delete;
+mod site_take_down;
 mod start_spec;
 mod trouble;
 mod turns;
@@ -85,6 +86,7 @@ pub const KINDS: &[&Kind] = &[
     &server_scrub::SCRUB,
     &site_create::CREATE,
     &site_change::UPDATE,
+    &site_take_down::TAKE_DOWN,
     &site_delete::DELETE,
     &database::CREATE,
     &database::DELETE,

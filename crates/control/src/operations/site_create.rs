@@ -45,7 +45,7 @@ pub(super) async fn site_of(work: &Work) -> Outcome<Site> {
         .sites()
         .find(id)
         .await?
-        .filter(|site| site.state != SiteState::Deleting)
+        .filter(|site| !site.state.is_leaving())
         .ok_or_else(|| Trouble::stop("the site was deleted meanwhile", "Nothing is left to do."))
 }
 
@@ -153,7 +153,7 @@ pub(super) async fn open(work: &mut Work) -> Outcome<()> {
     let tx = work.control.store.begin().await?;
     let mut site = tx.sites().lock(id).await?;
     match site.state {
-        SiteState::Deleting => return Ok(()),
+        state if state.is_leaving() => return Ok(()),
         SiteState::Suspended => {}
         _ => site.state = SiteState::Active,
     }
@@ -180,6 +180,10 @@ pub(super) fn failed(work: &mut Work, detail: String) -> BoxFuture<'_, Outcome<(
             return Ok(());
         };
         let mut site = tx.sites().lock(id).await?;
+        if site.state == SiteState::Deleted {
+            // What was under way when it was deleted is begun anew when that is undone.
+            return Ok(());
+        }
         if site.state != SiteState::Deleting {
             site.state = SiteState::Failed;
         }

@@ -1,4 +1,5 @@
-//! `site.delete`. The site was marked and its routes closed when the operation was made.
+//! `site.delete`: a site is gone for good. It was marked and its routes closed when the operation
+//! was made.
 //!
 //! | step | does | undo |
 //! |---|---|---|

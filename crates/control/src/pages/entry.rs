@@ -1,4 +1,5 @@
-//! The way in and out: log-in, one-time links, log-out; and the page of a refusal.
+//! The way in and out: log-in, one-time links, forgotten passwords, log-out; and the page of a
+//! refusal.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -10,8 +11,8 @@ use super::door;
 use super::fields::Fields;
 use super::frame::page;
 use crate::app::people::{self, Welcome};
-use crate::app::second;
 use crate::app::sessions::{self, Entered, Place, Viewer};
+use crate::app::{mail, reset, second};
 use crate::control::Control;
 use crate::refusal::{Refusal, Result};
 
@@ -26,6 +27,10 @@ struct Entry {
     asks_email: bool,
     asks_name: bool,
     asks_code: bool,
+    /// Asks for no password.
+    bare: bool,
+    /// Shows the way for whoever forgot theirs.
+    forgot: bool,
     fresh: bool,
     email: String,
     name: String,
@@ -61,6 +66,7 @@ fn login_page(control: &Control, email: String, problem: Option<Problem>) -> Ent
         action: "/login".to_owned(),
         button: "Log in",
         asks_email: true,
+        forgot: true,
         email,
         problem,
         ..Entry::default()
@@ -153,12 +159,60 @@ pub async fn log_out(
         .into_response())
 }
 
+fn forgotten_page(email: String, problem: Option<Problem>) -> Entry {
+    Entry {
+        title: "Forgotten?".to_owned(),
+        lead: "We send you a link with which you choose a new password.".to_owned(),
+        action: "/forgotten".to_owned(),
+        button: "Send it",
+        asks_email: true,
+        bare: true,
+        email,
+        problem,
+        ..Entry::default()
+    }
+}
+
+/// Asks for the address of whoever forgot their password.
+pub async fn forgotten(State(control): State<Control>) -> Result<Response> {
+    if mail::is_on(&control).await? {
+        return page(&forgotten_page(String::new(), None));
+    }
+    Err(reset::without_mail())
+}
+
+/// Sends the link, if the address is somebody's; the page is the same if it is nobody's.
+pub async fn forgot(
+    State(control): State<Control>,
+    place: Place,
+    fields: Fields,
+) -> Result<Response> {
+    let email = fields.text("email");
+    match reset::ask(&control, email, &place).await {
+        Ok(()) => page(&Entry {
+            title: "Look at your mail".to_owned(),
+            lead: reset::ANSWER.to_owned(),
+            ..Entry::default()
+        }),
+        Err(refusal) => {
+            let entry = forgotten_page(email.to_owned(), Some((*refusal.0).clone()));
+            with_status(&refusal, &entry)
+        }
+    }
+}
+
 async fn welcome_page(control: &Control, secret: &str) -> Result<Entry> {
     let (_, known) = people::invited(control, secret).await?;
     Ok(Entry {
-        title: "Welcome".to_owned(),
+        title: match &known {
+            Some(_) => "A new password".to_owned(),
+            None => "Welcome".to_owned(),
+        },
         lead: match &known {
-            Some(person) => format!("A new password for {}.", person.email),
+            Some(person) => format!(
+                "For {}. Wherever you are logged in, you are logged out.",
+                person.email
+            ),
             None => format!(
                 "Choose how you log in to the panel of {}. This link works once.",
                 control.cluster.domain

@@ -53,6 +53,7 @@ const PROVIDER: &[(&str, &str)] = &[
     ("/operations", "Operations"),
     ("/audit", "Audit"),
     ("/people", "People"),
+    ("/settings", "Settings"),
     ("/me", "You"),
 ];
 const CUSTOMER: &[(&str, &str)] = &[

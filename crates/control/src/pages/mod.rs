@@ -5,6 +5,7 @@
 mod accounts;
 mod audit;
 mod cluster;
+mod dns;
 mod door;
 mod entry;
 mod fields;
@@ -16,6 +17,7 @@ mod operations;
 mod people;
 mod second;
 mod servers;
+mod settings;
 mod site;
 mod site_settings;
 mod sites;
@@ -77,6 +79,8 @@ table! {
     POST "/login" Anybody Read entry::log_in;
     GET "/login/second" Anybody Read entry::second;
     POST "/login/second" Anybody Read entry::pass;
+    GET "/forgotten" Anybody Read entry::forgotten;
+    POST "/forgotten" Anybody Read entry::forgot;
     GET "/welcome/{secret}" Anybody Read entry::invited;
     POST "/welcome/{secret}" Anybody Read entry::welcome;
     GET "/assets/{name}" Anybody Read frame::asset;
@@ -112,6 +116,10 @@ table! {
     POST "/servers/{id}/scrub" Provider Manage servers::scrub;
     POST "/servers/{id}/size" Provider Manage servers::size_it;
     POST "/servers/{id}/delete" Provider Manage servers::delete;
+    GET "/settings" Provider Manage settings::page;
+    POST "/settings/mail" Provider Manage settings::change_mail;
+    POST "/settings/dns" Provider Manage settings::change_dns;
+    POST "/settings/mail/try" Provider Manage settings::try_mail;
     GET "/accounts" Provider Read accounts::list;
     POST "/accounts" Provider Manage accounts::create;
     GET "/accounts/{id}" Provider Read accounts::page;
@@ -130,6 +138,7 @@ table! {
     POST "/sites/{id}/suspend" Person Manage site::suspend;
     POST "/sites/{id}/unsuspend" Person Manage site::unsuspend;
     POST "/sites/{id}/retry" Person Manage site::retry;
+    POST "/sites/{id}/restore" Person Manage site::restore;
     POST "/sites/{id}/delete" Person Manage site::delete;
     POST "/sites/{id}/databases" Person Manage site::database;
     POST "/sites/{id}/rollback" Person Deploy site::rollback;

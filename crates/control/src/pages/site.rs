@@ -10,6 +10,7 @@ use undine_api::public::{
 use undine_model::lifecycle::SiteState;
 
 use super::cluster::ALL;
+use super::dns::{self, Dns};
 use super::fields::{Fields, id};
 use super::frame::{Frame, page as written};
 use super::sites::Row;
@@ -18,7 +19,8 @@ use crate::api::extract::Asked;
 use crate::app::caller::Expected;
 use crate::app::paging::PageWish;
 use crate::app::sessions::Viewer;
-use crate::app::{databases, operations, releases, site_change, sites};
+use crate::app::{databases, operations, releases, site_change, site_delete, sites};
+use crate::clock::now_ms;
 use crate::control::Control;
 use crate::refusal::Result;
 
@@ -70,6 +72,9 @@ struct Page {
     facts: Vec<(&'static str, String)>,
     databases: Vec<Database>,
     releases: Vec<ReleaseRow>,
+    dns: Dns,
+    /// It was deleted: for how long that can be undone.
+    undo: String,
 }
 
 const SHOWN: &[Shown] = &[
@@ -123,7 +128,8 @@ async fn one(
     };
     let find = asked.find.unwrap_or_default();
     let (lines, no_lines) = tail(control, viewer, &site, kind, &find).await;
-    let live = if done.iter().any(|it| !it.ended) {
+    let dns = dns::of(control, &site).await;
+    let live = if dns.pending || done.iter().any(|it| !it.ended) {
         1
     } else {
         5
@@ -136,7 +142,8 @@ async fn one(
             SiteState::Active => &[("suspend", "Suspend")],
             SiteState::Suspended => &[("unsuspend", "End the suspension")],
             SiteState::Failed => &[("retry", "Try again")],
-            SiteState::Creating | SiteState::Deleting => &[],
+            // The way back stands in the notice.
+            SiteState::Creating | SiteState::Deleted | SiteState::Deleting => &[],
         },
         working: done,
         charts: charts(control, caller, MetricSubject::Site, site.id.uuid(), SHOWN).await?,
@@ -173,8 +180,19 @@ async fn one(
             .iter()
             .map(release)
             .collect(),
+        dns,
+        undo: site.gone_at.map(left).unwrap_or_default(),
         s: Row::from(site),
     })
+}
+
+/// How long it is until then, in words.
+fn left(at: i64) -> String {
+    let minutes = (at - now_ms()).max(0) / 60_000;
+    match minutes {
+        0..=90 => format!("{minutes} minutes"),
+        _ => format!("{} hours", minutes / 60),
+    }
 }
 
 /// The log's last lines, or why there are none.
@@ -245,6 +263,17 @@ pub async fn retry(
     back(&which)
 }
 
+/// Undoes its deletion.
+pub async fn restore(
+    State(control): State<Control>,
+    viewer: Viewer,
+    Path(which): Path<String>,
+    _: Fields,
+) -> Result<Redirect> {
+    site_delete::restore(&control, &viewer.caller, id(&which)?, Expected::Any).await?;
+    back(&which)
+}
+
 /// Deletes it, when its domain was written.
 pub async fn delete(
     State(control): State<Control>,
@@ -254,7 +283,13 @@ pub async fn delete(
 ) -> Result<Redirect> {
     let site = sites::get(&control, &viewer.caller, id(&which)?).await?;
     fields.confirms(site.domain.as_str())?;
-    let done = site_change::delete(&control, &viewer.caller, site.id, Expected::Any).await?;
+    let for_good = fields.text("for_good") == "on";
+    let caller = &viewer.caller;
+    let done = site_delete::delete(&control, caller, site.id, Expected::Any, for_good).await?;
+    if done.site.state == SiteState::Deleted {
+        // There it can be undone.
+        return back(&which);
+    }
     Ok(Redirect::to(&format!("/operations/{}", done.operation.id)))
 }
 

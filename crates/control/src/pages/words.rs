@@ -80,6 +80,7 @@ pub fn site_state(state: SiteState) -> (&'static str, &'static str) {
         SiteState::Active => ("", "answers"),
         SiteState::Suspended => ("off", "suspended"),
         SiteState::Failed => ("bad", "failed"),
+        SiteState::Deleted => ("off", "deleted"),
         SiteState::Deleting => ("busy", "being deleted"),
     }
 }

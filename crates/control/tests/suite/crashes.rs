@@ -72,7 +72,9 @@ impl Ready {
                 json!(server)
             }
             "server.stop" | "server.restart" | "server.delete" => json!(self.server().await),
-            "site.delete" | "site.update" | "app.install" => json!(self.extra_site().await),
+            "site.delete" | "site.take_down" | "site.update" | "app.install" => {
+                json!(self.extra_site().await)
+            }
             "database.delete" => {
                 let wish = json!({"site": self.site, "name": format!("d{}", self.round)});
                 let reply = self.world.post("/v1/databases", wish).await.expect(202);
@@ -137,10 +139,14 @@ impl Ready {
                     .change("PATCH", &format!("/v1/sites/{id}"), Some(wish))
                     .await
             }
-            "site.delete" => {
+            "site.take_down" => {
                 world
                     .change("DELETE", &format!("/v1/sites/{id}"), None)
                     .await
+            }
+            "site.delete" => {
+                let path = format!("/v1/sites/{id}?for_good=true");
+                world.change("DELETE", &path, None).await
             }
             "database.create" => {
                 let wish = json!({"site": self.site, "name": format!("d{round}")});
@@ -224,7 +230,13 @@ async fn servers_restart_and_vanish_although_control_dies_at_every_boundary() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sites_come_and_go_although_control_dies_at_every_boundary() {
-    crash_everywhere(&["site.create", "site.update", "site.delete"]).await;
+    crash_everywhere(&[
+        "site.create",
+        "site.update",
+        "site.take_down",
+        "site.delete",
+    ])
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,9 +4,11 @@
 
 mod bad_input;
 mod crashes;
+mod dns;
 mod failover;
 mod instances;
 mod internal;
+mod mail;
 mod openapi;
 mod panel;
 mod panel_browser;
@@ -16,4 +18,5 @@ mod refusals;
 mod roads;
 mod scrub;
 mod second;
+mod undo;
 mod world;

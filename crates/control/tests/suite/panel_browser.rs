@@ -317,6 +317,7 @@ async fn the_provider_s_page_shows_what_happens_without_a_reload() {
         ("/me", "me"),
         ("/me/second", "second"),
         ("/tokens", "tokens"),
+        ("/settings", "settings"),
         ("/join", "join"),
         ("/sites", "sites"),
     ] {

@@ -51,7 +51,7 @@ async fn a_site_goes_from_nothing_to_an_answer_and_away_again() {
         .expect(409);
     assert_eq!(gone.text("/type"), "in-use");
     let gone = world
-        .change("DELETE", &format!("/v1/sites/{site}"), None)
+        .change("DELETE", &format!("/v1/sites/{site}?for_good=true"), None)
         .await
         .expect(202);
     world.done(&gone).await;

@@ -23,7 +23,7 @@ fn between(text: &str, from: &str, to: &str) -> String {
 }
 
 /// Switches it on; answers the secret and the recovery codes.
-async fn switched_on(browser: &mut Browser) -> (String, Vec<String>) {
+pub async fn switched_on(browser: &mut Browser) -> (String, Vec<String>) {
     let page = browser.get("/me/second").await;
     let secret = between(&page.text, "<code>", "</code>");
     let sealed = between(&page.text, "name=\"sealed\" value=\"", "\"");

@@ -9,6 +9,7 @@ mod v0002_failover;
 mod v0010_people;
 mod v0011_second_step;
 mod v0012_scrub;
+mod v0015_mail;
 
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode,
@@ -30,6 +31,7 @@ impl MigratorTrait for Steps {
             Box::new(v0010_people::Step),
             Box::new(v0011_second_step::Step),
             Box::new(v0012_scrub::Step),
+            Box::new(v0015_mail::Step),
         ]
     }
 }

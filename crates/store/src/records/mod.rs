@@ -1,6 +1,7 @@
 //! The records, by theme. Each has an id, a version, and the times it was made and changed.
 
 pub mod cluster;
+pub mod mail;
 pub mod operation;
 pub mod people;
 pub mod server;
@@ -20,6 +21,7 @@ plain!(
     people::Login,
     people::Link,
     people::Failures,
+    mail::Mail,
     tenancy::Plan,
     tenancy::Account,
     tenancy::Token,

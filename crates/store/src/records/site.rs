@@ -36,6 +36,10 @@ record! {
         applied_version: u64,
         /// Why it failed.
         error: Option<String>,
+        /// It was deleted: when it is really removed.
+        gone_at: Option<i64>,
+        /// It was deleted: what it becomes when that is undone.
+        state_before: Option<SiteState>,
     }
     /// Which sites.
     filter SiteFilter {

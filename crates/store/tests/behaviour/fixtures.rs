@@ -267,6 +267,8 @@ pub fn site(name: &str, account: AccountId, server: ServerId, uid: u32) -> Site 
         current_release: None,
         applied_version: 0,
         error: None,
+        gone_at: None,
+        state_before: None,
     }
 }
 

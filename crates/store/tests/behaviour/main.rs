@@ -5,6 +5,7 @@
 mod databases;
 mod fixtures;
 
+mod mails;
 mod migration;
 mod numbers;
 mod operations;

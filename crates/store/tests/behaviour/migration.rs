@@ -22,6 +22,7 @@ const ROWS: &[&str] = &[
     include_str!("schema/v0010_people.sql"),
     include_str!("schema/v0011_second_step.sql"),
     include_str!("schema/v0012_scrub.sql"),
+    include_str!("schema/v0015_mail.sql"),
 ];
 
 /// Each step is applied to a database that already holds the rows of the steps before.
@@ -65,10 +66,13 @@ async fn every_row_is_read(store: &Store) {
         operations: OperationFilter, removals: RemovalFilter,
         people: PersonFilter, memberships: MembershipFilter,
         sessions: LoginFilter, links: LinkFilter, failures: FailuresFilter,
+        mails: MailFilter,
     );
     what_the_second_step_added(store).await;
     let people = store.people().all(&PersonFilter::default()).await.unwrap();
     assert_eq!(people[0].second.as_ref().unwrap()["last"], 7);
+    let gone = store.sites().all(&SiteFilter::default()).await.unwrap();
+    assert_eq!(gone[0].gone_at, Some(1_700_086_400_000));
     let site = store
         .sites()
         .by_name("www.example.com")
@@ -228,6 +232,7 @@ async fn the_fifth_schema_is_as_it_was_released() {
         .await
         .unwrap();
     insta::assert_snapshot!("v0012_scrub", database.schema().await);
+    insta::assert_snapshot!("v0015_mail", database.schema().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
