@@ -106,6 +106,11 @@ pub const FOR_TEST: &[Package] = &[
         "/usr/bin/chromedriver",
     ),
     package(
+        "npm",
+        "fetches what looks at every page of the panel for barriers",
+        "/usr/bin/npm",
+    ),
+    package(
         "curl",
         "a visitor on a fresh machine asks with it",
         "/usr/bin/curl",

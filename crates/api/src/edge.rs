@@ -61,7 +61,11 @@ pub enum Target {
     /// The server is not up, and nobody knows when: say so (503, `Retry-After`).
     Unavailable,
     /// Show the page for suspended sites (503).
-    Suspended,
+    Suspended {
+        /// What it says, if whoever sells has words of their own: plain text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        words: Option<String>,
+    },
     /// Send the visitor to this URL (308), the path kept.
     Redirect {
         /// Scheme and host.

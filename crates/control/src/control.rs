@@ -12,6 +12,7 @@ use undine_model::{InstanceId, Slug};
 use undine_store::{Db, Store};
 
 use crate::app::dns::DnsBook;
+use crate::app::brand::Brands;
 use crate::asking::AskBook;
 use crate::blobs::Blobs;
 use crate::clock::now_ms;
@@ -167,6 +168,8 @@ pub struct Inner {
     pub mail_due: Notify,
     /// One push at a time to each server.
     pub pushes: PushLocks,
+    /// How the panel looks, as it was read last.
+    pub brands: Brands,
     /// Where programs that cut power are looked for.
     pub fence_agents: Vec<PathBuf>,
     /// Where it dies, in tests.
@@ -225,6 +228,7 @@ impl Control {
             dns: DnsBook::default(),
             mail_due: Notify::new(),
             pushes: PushLocks::default(),
+            brands: Brands::default(),
             work: Notify::new(),
             started_at: now_ms(),
             store: parts.store,

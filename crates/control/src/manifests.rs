@@ -310,10 +310,7 @@ async fn site_specs(control: &Control, sites: &[Site]) -> Outcome<Vec<SiteSpec>>
 async fn account_caps(control: &Control, id: AccountId) -> Outcome<(Caps, bool)> {
     let account = control.store.accounts().get(id).await?;
     let plan = control.store.plans().get(account.plan).await?;
-    Ok((
-        limits_of(&plan).site,
-        account.state == AccountState::Suspended,
-    ))
+    Ok((limits_of(&plan).site, account.state.is_suspended()))
 }
 
 fn site_spec(site: &Site, aliases: Vec<DomainName>, caps: Caps, suspended: bool) -> SiteSpec {

@@ -7,10 +7,11 @@ use undine_api::edge::{Certificate, Panel, PanelInstance, Route, RouteUpdate, Ta
 use undine_model::lifecycle::{ServerState, SiteState};
 use undine_model::{AccountId, ServerId, SiteId, epoch_address};
 use undine_store::{
-    AccountState, Db, InstanceFilter, RouteChanges, Server, ServerFilter, Site,
-    SiteCertificateFilter, SiteFilter, Tx, Wanted,
+    Db, InstanceFilter, RouteChanges, Server, ServerFilter, Site, SiteCertificateFilter,
+    SiteFilter, Tx, Wanted,
 };
 
+use crate::app::brand::{self, Brand, Owner};
 use crate::clock::now_ms;
 use crate::control::Control;
 use crate::refusal::Result;
@@ -22,12 +23,13 @@ pub const INSTANCE_SILENT_MS: i64 = 60_000;
 
 /// What an edge must know after this version.
 pub async fn update_after(control: &Control, version: u64) -> Result<RouteUpdate> {
-    let panel = panel(control).await?;
+    let brands = brand::now(control).await?;
+    let panel = panel(control, &brands).await?;
     match control.store.routes().after(version).await? {
         RouteChanges::Everything { version } => Ok(RouteUpdate {
             version,
             whole: true,
-            routes: all(control).await?,
+            routes: all(control, &brands).await?,
             removed: Vec::new(),
             panel,
         }),
@@ -43,7 +45,7 @@ pub async fn update_after(control: &Control, version: u64) -> Result<RouteUpdate
                 .into_iter()
                 .filter(|host| !update.panel.hosts.contains(host))
             {
-                match of_host(control, &host).await? {
+                match of_host(control, &brands, &host).await? {
                     Some(route) => update.routes.push(route),
                     None => update.removed.push(host),
                 }
@@ -53,8 +55,14 @@ pub async fn update_after(control: &Control, version: u64) -> Result<RouteUpdate
     }
 }
 
-async fn panel(control: &Control) -> Result<Panel> {
+/// Whose brands there are.
+type Brands = [(Owner, Brand)];
+
+async fn panel(control: &Control, brands: &Brands) -> Result<Panel> {
     let host = control.cluster.panel_host();
+    let certificate = certificate(control, &host).await?;
+    let mut hosts = vec![host];
+    hosts.extend(brands.iter().filter_map(|(_, brand)| brand.host.clone()));
     let alive_since = now_ms() - INSTANCE_SILENT_MS;
     let instances = control
         .store
@@ -62,8 +70,8 @@ async fn panel(control: &Control) -> Result<Panel> {
         .all(&InstanceFilter::default())
         .await?;
     Ok(Panel {
-        certificate: certificate(control, &host).await?,
-        hosts: vec![host],
+        certificate,
+        hosts,
         instances: instances
             .into_iter()
             .filter(|instance| instance.heartbeat_at > alive_since)
@@ -101,7 +109,12 @@ fn opened(control: &Control, kept: &undine_store::SiteCertificate) -> Option<Cer
     }
 }
 
-async fn of_host(control: &Control, host: &str) -> Result<Option<Route>> {
+fn words_of(brands: &Brands, owner: Owner) -> Option<String> {
+    let found = brands.iter().find(|(whose, _)| *whose == owner);
+    found.and_then(|(_, brand)| brand.suspended.clone())
+}
+
+async fn of_host(control: &Control, brands: &Brands, host: &str) -> Result<Option<Route>> {
     let Some(site) = control.store.sites().by_name(host).await? else {
         return Ok(None);
     };
@@ -109,8 +122,12 @@ async fn of_host(control: &Control, host: &str) -> Result<Option<Route>> {
         return Ok(None);
     };
     let account = control.store.accounts().find(site.account).await?;
-    let suspended = account.is_none_or(|account| account.state == AccountState::Suspended);
-    let Some(target) = target(&site, &server, suspended) else {
+    let suspended = account
+        .as_ref()
+        .is_none_or(|account| account.state.is_suspended());
+    let seller = account.and_then(|account| account.reseller);
+    let words = words_of(brands, seller);
+    let Some(target) = target(&site, &server, suspended, words) else {
         return Ok(None);
     };
     Ok(Some(route(
@@ -121,7 +138,7 @@ async fn of_host(control: &Control, host: &str) -> Result<Option<Route>> {
     )))
 }
 
-async fn all(control: &Control) -> Result<Vec<Route>> {
+async fn all(control: &Control, brands: &Brands) -> Result<Vec<Route>> {
     let store = &control.store;
     let sites = store.sites().all(&SiteFilter::default()).await?;
     let mut aliases: BTreeMap<SiteId, Vec<_>> = store.sites().aliases(&sites).await?;
@@ -132,12 +149,12 @@ async fn all(control: &Control) -> Result<Vec<Route>> {
         .into_iter()
         .map(|server| (server.id, server))
         .collect();
-    let suspended: BTreeMap<AccountId, bool> = store
+    let suspended: BTreeMap<AccountId, (bool, Owner)> = store
         .accounts()
         .all(&Default::default())
         .await?
         .into_iter()
-        .map(|account| (account.id, account.state == AccountState::Suspended))
+        .map(|it| (it.id, (it.state.is_suspended(), it.reseller)))
         .collect();
     let mut certificates: BTreeMap<String, Certificate> = store
         .certificates()
@@ -151,8 +168,12 @@ async fn all(control: &Control) -> Result<Vec<Route>> {
         let Some(server) = servers.get(&site.server) else {
             continue;
         };
-        let off = suspended.get(&site.account).copied().unwrap_or(true);
-        let Some(target) = target(site, server, off) else {
+        let (off, seller) = suspended
+            .get(&site.account)
+            .copied()
+            .unwrap_or((true, None));
+        let words = words_of(brands, seller);
+        let Some(target) = target(site, server, off, words) else {
             continue;
         };
         let names = aliases.remove(&site.id).unwrap_or_default();
@@ -176,16 +197,21 @@ fn route(host: &str, site: &Site, target: Target, certificate: Option<Certificat
 }
 
 /// None: the edges know nothing of the site.
-fn target(site: &Site, server: &Server, account_suspended: bool) -> Option<Target> {
+fn target(
+    site: &Site,
+    server: &Server,
+    account_suspended: bool,
+    words: Option<String>,
+) -> Option<Target> {
     match site.state {
         SiteState::Deleted | SiteState::Deleting | SiteState::Creating => return None,
         // It failed before it ever answered.
         SiteState::Failed if site.applied_version == 0 => return None,
-        SiteState::Suspended => return Some(Target::Suspended),
+        SiteState::Suspended => return Some(Target::Suspended { words }),
         SiteState::Failed | SiteState::Active => {}
     }
     if account_suspended {
-        return Some(Target::Suspended);
+        return Some(Target::Suspended { words });
     }
     Some(whereabouts(server))
 }

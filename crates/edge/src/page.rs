@@ -152,11 +152,16 @@ pub fn for_status(status: u16) -> Page {
 
 /// Answers with a page; a program that asks for JSON gets it.
 pub async fn show(session: &mut Session, page: Page, request_id: &str) -> Result<()> {
+    say(session, page, page.words, request_id).await
+}
+
+/// The same with words of somebody's own.
+pub async fn say(session: &mut Session, page: Page, words: &str, request_id: &str) -> Result<()> {
     let request = session.req_header();
     let (kind, body) = if wants_json(request) {
-        (PROBLEM_JSON, json(page, request_id))
+        (PROBLEM_JSON, json(page, words, request_id))
     } else {
-        ("text/html; charset=utf-8", html(page, request_id))
+        ("text/html; charset=utf-8", html(page, words, request_id))
     };
     let mut head = ResponseHeader::build(page.status, Some(8))?;
     head.insert_header(CONTENT_TYPE, kind)?;
@@ -200,21 +205,31 @@ fn wants_json(request: &RequestHeader) -> bool {
     accept.is_some_and(|accept| accept.contains("json") && !accept.contains("text/html"))
 }
 
-fn json(page: Page, request_id: &str) -> Bytes {
-    let mut problem = Problem::new(page.status, page.kind, page.title, page.words);
+fn json(page: Page, words: &str, request_id: &str) -> Bytes {
+    let mut problem = Problem::new(page.status, page.kind, page.title, words);
     problem.request_id = Some(request_id.to_owned());
     // Plain strings and numbers always become JSON.
     Bytes::from(serde_json::to_vec(&problem).unwrap_or_default())
 }
 
-/// Nothing of the request stands in the page, so that nothing needs to be escaped.
-fn html(page: Page, request_id: &str) -> Bytes {
-    let Page {
-        status,
-        title,
-        words,
-        ..
-    } = page;
+/// Plain text within a page.
+fn escaped(text: &str) -> String {
+    text.chars().fold(String::new(), |mut safe, c| {
+        match c {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            other => safe.push(other),
+        }
+        safe
+    })
+}
+
+/// Nothing of the request stands in the page; words may be somebody's own.
+fn html(page: Page, words: &str, request_id: &str) -> Bytes {
+    let Page { status, title, .. } = page;
+    let words = escaped(words);
     Bytes::from(format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\

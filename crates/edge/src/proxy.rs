@@ -193,6 +193,7 @@ impl ProxyHttp for Gate {
         match self.judge(session, request) {
             Verdict::Forward => return Ok(false),
             Verdict::Show(page) => page::show(session, page, &request.id).await?,
+            Verdict::Say(page, words) => page::say(session, page, &words, &request.id).await?,
             Verdict::Redirect(to) => page::redirect(session, &to, &request.id).await?,
         }
         Ok(true)

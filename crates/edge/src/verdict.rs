@@ -20,6 +20,8 @@ pub enum Verdict {
     Forward,
     /// Answer with a page.
     Show(Page),
+    /// Answer with a page that says this.
+    Say(Page, String),
     /// Send the visitor to this URL.
     Redirect(Vec<u8>),
 }
@@ -73,7 +75,8 @@ fn of_target(route: &Route, path: &[u8]) -> Verdict {
         // A held one is waited for on the way.
         Target::Server { .. } | Target::Held { .. } => Verdict::Forward,
         Target::Unavailable => Verdict::Show(page::UNAVAILABLE),
-        Target::Suspended => Verdict::Show(page::SUSPENDED),
+        Target::Suspended { words: None } => Verdict::Show(page::SUSPENDED),
+        Target::Suspended { words: Some(words) } => Verdict::Say(page::SUSPENDED, words.clone()),
         Target::Redirect { to } => {
             let mut to = to.trim_end_matches('/').as_bytes().to_vec();
             to.extend_from_slice(path);

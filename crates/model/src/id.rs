@@ -132,6 +132,8 @@ ids! {
     ReplicaId = Replica;
     /// A customer.
     AccountId = Account;
+    /// Somebody who sells hosting on, within limits.
+    ResellerId = Reseller;
     /// A plan: the limits of an account.
     PlanId = Plan;
     /// A domain's web content on one server.

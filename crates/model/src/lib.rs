@@ -12,7 +12,7 @@ pub mod unit;
 pub use address::{NoEpochAddress, epoch_address};
 pub use id::{
     AccountId, DatabaseId, EdgeId, Id, InstanceId, NodeId, OperationId, PlanId, ReleaseId,
-    ReplicaId, ServerId, SiteId, TokenId,
+    ReplicaId, ResellerId, ServerId, SiteId, TokenId,
 };
 pub use name::{AppName, DomainName, InvalidName, NodeName, ProfileName, Slug};
 pub use unit::{Bytes, MilliCpu};

@@ -63,6 +63,7 @@ async fn fill(store: &Store, server: ServerId, numbers: std::ops::Range<u32>) ->
             name: format!("customer-{n}").parse()?,
             plan: plan.id,
             state: AccountState::Active,
+            reseller: None,
         };
         tx.accounts().insert(&account).await?;
         let site = Site {

@@ -5,7 +5,8 @@ use crate::table::Table;
 use crate::{
     Account, Audit, Counters, Database, Edge, Events, Failures, Idempotency, Image, Instance,
     JoinToken, Leases, Link, Login, Mail, Manifests, Membership, Metrics, Node, Operation, Person,
-    Plan, Profile, Release, Removal, Replica, Routes, Server, Settings, Site, SiteCertificate,
+    Plan, Profile, Release, Removal, Replica, Reseller, Routes, Server, Settings, Site,
+    SiteCertificate,
     Token,
 };
 
@@ -36,6 +37,8 @@ groups! {
         edges: Edge,
         /// Join tokens.
         join_tokens: JoinToken,
+        /// Who sells hosting on.
+        resellers: Reseller,
         /// Plans.
         plans: Plan,
         /// Accounts.

@@ -23,6 +23,7 @@ mod record;
 mod records;
 mod replicas;
 mod reports;
+mod resellers;
 mod routes;
 mod settings;
 mod sites;

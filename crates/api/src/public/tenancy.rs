@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 use undine_manifest::Caps;
-use undine_model::{AccountId, Bytes, PlanId, Slug, TokenId};
+use undine_model::{AccountId, Bytes, PlanId, ResellerId, Slug, TokenId};
 
 use super::{answers, choices, requests};
 
@@ -15,10 +15,40 @@ answers! {
         pub name: Slug,
         /// The limits.
         pub limits: PlanLimits,
+        /// The reseller whose it is; none: the provider's.
+        #[serde(default)]
+        pub reseller: Option<ResellerId>,
         /// When it was made.
         pub created_at: i64,
         /// Counts its changes.
         pub version: i64,
+    }
+
+    /// Somebody who sells hosting on, within limits.
+    pub struct Reseller {
+        /// Its id.
+        pub id: ResellerId,
+        /// Its name.
+        pub name: Slug,
+        /// What its plans and accounts may be in all.
+        pub limits: ResellerLimits,
+        /// What its accounts have together.
+        pub uses: ResellerUse,
+        /// When it was made.
+        pub created_at: i64,
+        /// Counts its changes.
+        pub version: i64,
+    }
+
+    /// What the accounts of a reseller have together.
+    #[derive(Copy, Default)]
+    pub struct ResellerUse {
+        /// Accounts.
+        pub accounts: u32,
+        /// Sites.
+        pub sites: u32,
+        /// Databases.
+        pub databases: u32,
     }
 
     /// A customer.
@@ -33,6 +63,9 @@ answers! {
         pub state: AccountState,
         /// What it has of what its plan allows.
         pub uses: AccountUse,
+        /// The reseller whose customer it is; none: the provider's.
+        #[serde(default)]
+        pub reseller: Option<ResellerId>,
         /// When it was made.
         pub created_at: i64,
         /// Counts its changes.
@@ -58,6 +91,9 @@ answers! {
         pub role: TokenRole,
         /// The only account that it reaches.
         pub account: Option<AccountId>,
+        /// The reseller that it acts for.
+        #[serde(default)]
+        pub reseller: Option<ResellerId>,
         /// What it may do; empty is all that its role may.
         pub scopes: Vec<Scope>,
         /// When it ends.
@@ -133,6 +169,8 @@ choices! {
         Provider,
         /// An account's owner: that account only.
         AccountOwner,
+        /// A reseller: its own plans and its own customers' accounts.
+        Reseller,
     }
 
     /// What a token may do.
@@ -143,6 +181,8 @@ choices! {
         Deploy,
         /// Make, change and delete.
         Manage,
+        /// See the plan and what is used of it, nothing else.
+        Billing,
     }
 }
 
@@ -176,12 +216,42 @@ requests! {
         pub inodes: u64,
     }
 
+    /// What a reseller's plans and accounts may be.
+    pub struct ResellerLimits {
+        /// Accounts.
+        pub accounts: u32,
+        /// Sites of all its accounts together; no plan of its own may allow more either.
+        pub sites: u32,
+        /// Databases of all its accounts together; no plan of its own may allow more either.
+        pub databases: u32,
+        /// The most that a plan of its own may give each site.
+        #[cfg_attr(feature = "openapi", schema(value_type = SiteCaps))]
+        pub site: Caps,
+    }
+
+    /// A wish for a reseller.
+    pub struct CreateReseller {
+        /// Its name.
+        pub name: Slug,
+        /// Its limits.
+        pub limits: ResellerLimits,
+    }
+
+    /// A change of a reseller.
+    pub struct UpdateReseller {
+        /// Its limits, all of them.
+        pub limits: ResellerLimits,
+    }
+
     /// A wish for a plan.
     pub struct CreatePlan {
         /// Its name.
         pub name: Slug,
         /// Its limits.
         pub limits: PlanLimits,
+        /// The reseller (id or name) whose it is to be; a reseller's own needs none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub reseller: Option<String>,
     }
 
     /// A change of a plan; it counts for every site of every account on it.
@@ -214,6 +284,9 @@ requests! {
         /// The only account (id or name) that it is to reach; an account's own token needs none.
         #[serde(default)]
         pub account: Option<String>,
+        /// The reseller (id or name) that it is to act for; a reseller's own needs none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub reseller: Option<String>,
         /// What it may do; empty is all that its role may.
         #[serde(default)]
         pub scopes: Vec<Scope>,

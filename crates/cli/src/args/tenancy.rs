@@ -60,6 +60,9 @@ pub enum Plan {
         /// The limits: `{"sites": 10, "databases": 10, "site": {…}}`.
         #[arg(long)]
         file: PathBuf,
+        /// The reseller whose it is to be.
+        #[arg(long)]
+        reseller: Option<String>,
     },
 }
 
@@ -78,6 +81,9 @@ pub enum Token {
         /// The only account that it is to reach.
         #[arg(long)]
         account: Option<String>,
+        /// The reseller that it is to act for.
+        #[arg(long)]
+        reseller: Option<String>,
         /// What it may do; may be given again; without one, all that its role may.
         #[arg(long)]
         scope: Vec<ScopeName>,
@@ -99,6 +105,8 @@ pub enum RoleName {
     Provider,
     /// An account's owner.
     AccountOwner,
+    /// A reseller.
+    Reseller,
 }
 
 /// What a token may do.
@@ -110,4 +118,6 @@ pub enum ScopeName {
     Deploy,
     /// Make, change and delete.
     Manage,
+    /// See the plan and what is used of it.
+    Billing,
 }

@@ -72,9 +72,17 @@ pub async fn account(context: &Context, command: Account) -> Result<()> {
 pub async fn plan(context: &Context, command: Plan) -> Result<()> {
     match command {
         Plan::List => context.list(&every!(context, every_plans, ListPlansQuery), &PLANS),
-        Plan::Create { name, file: limits } => {
+        Plan::Create {
+            name,
+            file: limits,
+            reseller,
+        } => {
             let limits = file(&limits)?;
-            let wish = CreatePlan { name, limits };
+            let wish = CreatePlan {
+                name,
+                limits,
+                reseller,
+            };
             let answer = context.client.create_plan(&new_key(), &wish).await?;
             context.tell(&answer)
         }
@@ -88,6 +96,7 @@ pub async fn token(context: &Context, command: Token) -> Result<()> {
             name,
             role,
             account,
+            reseller,
             scope,
             ttl,
         } => {
@@ -96,8 +105,10 @@ pub async fn token(context: &Context, command: Token) -> Result<()> {
                 role: match role {
                     RoleName::Provider => TokenRole::Provider,
                     RoleName::AccountOwner => TokenRole::AccountOwner,
+                    RoleName::Reseller => TokenRole::Reseller,
                 },
                 account,
+                reseller,
                 scopes: scope.into_iter().map(scope_of).collect(),
                 ttl_s: ttl,
             };
@@ -116,5 +127,6 @@ fn scope_of(name: ScopeName) -> Scope {
         ScopeName::Read => Scope::Read,
         ScopeName::Deploy => Scope::Deploy,
         ScopeName::Manage => Scope::Manage,
+        ScopeName::Billing => Scope::Billing,
     }
 }

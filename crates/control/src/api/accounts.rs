@@ -7,7 +7,7 @@ use utoipa_axum::routes;
 
 use undine_model::AccountId;
 
-use super::extract::{Asked, Body, Gone, IfMatch, NamedQuery, PathId, Provider, Reader};
+use super::extract::{Asked, Body, Gone, IfMatch, NamedQuery, PathId, Reader, Seller};
 use super::reply::{Answer, Reply};
 use crate::app::accounts;
 use crate::control::Control;
@@ -22,7 +22,7 @@ pub fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(unsuspend_account))
 }
 
-/// Lists the accounts; an account's owner sees its own.
+/// Lists the accounts; a reseller sees its customers', an account's owner its own.
 #[utoipa::path(
     get,
     path = "/v1/accounts",
@@ -41,7 +41,7 @@ async fn list_accounts(
         .map(Reply::ok)
 }
 
-/// Makes an account.
+/// Makes an account; it belongs to whoever has its plan.
 #[utoipa::path(
     post,
     path = "/v1/accounts",
@@ -50,7 +50,7 @@ async fn list_accounts(
     responses((status = 201, description = "It was made.", body = Account))
 )]
 async fn create_account(
-    Provider(caller): Provider,
+    Seller(caller): Seller,
     State(control): State<Control>,
     Body(wish): Body<CreateAccount>,
 ) -> Answer<Account> {
@@ -75,7 +75,7 @@ async fn get_account(
     Ok(Reply::at(account.version, account))
 }
 
-/// Puts an account on another plan.
+/// Puts an account on another plan, and so to whoever has that plan.
 #[utoipa::path(
     patch,
     path = "/v1/accounts/{id}",
@@ -85,7 +85,7 @@ async fn get_account(
     responses((status = 200, description = "Here it is.", body = Account))
 )]
 async fn update_account(
-    Provider(caller): Provider,
+    Seller(caller): Seller,
     State(control): State<Control>,
     PathId(id): PathId<AccountId>,
     IfMatch(expected): IfMatch,
@@ -104,7 +104,7 @@ async fn update_account(
     responses((status = 204, description = "It is gone."))
 )]
 async fn delete_account(
-    Provider(caller): Provider,
+    Seller(caller): Seller,
     State(control): State<Control>,
     PathId(id): PathId<AccountId>,
     IfMatch(expected): IfMatch,
@@ -123,7 +123,7 @@ async fn delete_account(
     responses((status = 200, description = "Here it is.", body = Account))
 )]
 async fn suspend_account(
-    Provider(caller): Provider,
+    Seller(caller): Seller,
     State(control): State<Control>,
     PathId(id): PathId<AccountId>,
     IfMatch(expected): IfMatch,
@@ -141,7 +141,7 @@ async fn suspend_account(
     responses((status = 200, description = "Here it is.", body = Account))
 )]
 async fn unsuspend_account(
-    Provider(caller): Provider,
+    Seller(caller): Seller,
     State(control): State<Control>,
     PathId(id): PathId<AccountId>,
     IfMatch(expected): IfMatch,

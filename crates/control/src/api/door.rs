@@ -124,6 +124,7 @@ async fn caller(
     Ok(Caller {
         token,
         person: None,
+        sites: None,
         request_id: id,
         ip,
     })

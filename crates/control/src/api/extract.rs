@@ -20,9 +20,22 @@ fn caller(parts: &Parts) -> Result<Caller, Refusal> {
         .ok_or_else(Refusal::unauthorized)
 }
 
-fn allowed(caller: Caller, scope: Scope, provider: bool) -> Result<Caller, Refusal> {
-    if provider && !caller.is_provider() {
+/// Whose requests are let in.
+#[derive(PartialEq)]
+enum Of {
+    Anybody,
+    Sellers,
+    Provider,
+}
+
+fn allowed(caller: Caller, scope: Scope, of: Of) -> Result<Caller, Refusal> {
+    if of == Of::Provider && !caller.is_provider() {
         return Err(Refusal::forbidden("Only the provider may do that."));
+    }
+    if of == Of::Sellers && !caller.sells() {
+        return Err(Refusal::forbidden(
+            "Only the provider and resellers may do that.",
+        ));
     }
     if !caller.has(scope) {
         let word = crate::app::caller::scope_word(scope);
@@ -34,13 +47,13 @@ fn allowed(caller: Caller, scope: Scope, provider: bool) -> Result<Caller, Refus
 }
 
 macro_rules! access {
-    ($($(#[$doc:meta])* $name:ident: $scope:ident, provider $provider:literal;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident: $scope:ident, $of:ident;)*) => {$(
         $(#[$doc])*
         pub struct $name(pub Caller);
         impl<S: Sync> FromRequestParts<S> for $name {
             type Rejection = Refusal;
             async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-                allowed(caller(parts)?, Scope::$scope, $provider).map(Self)
+                allowed(caller(parts)?, Scope::$scope, Of::$of).map(Self)
             }
         }
     )*};
@@ -48,15 +61,19 @@ macro_rules! access {
 
 access! {
     /// Anybody who may look; what is seen depends on the role.
-    Reader: Read, provider false;
+    Reader: Read, Anybody;
     /// Anybody who may deploy, into what their role reaches.
-    Deployer: Deploy, provider false;
+    Deployer: Deploy, Anybody;
     /// Anybody who may make, change and delete, within what their role reaches.
-    Manager: Manage, provider false;
+    Manager: Manage, Anybody;
     /// The provider, looking.
-    ProviderReader: Read, provider true;
+    ProviderReader: Read, Provider;
     /// The provider, changing.
-    Provider: Manage, provider true;
+    Provider: Manage, Provider;
+    /// The provider or a reseller, looking.
+    SellerReader: Read, Sellers;
+    /// The provider or a reseller, changing what it sells.
+    Seller: Manage, Sellers;
 }
 
 /// A node's report may be larger than any public request, which the door has measured already.

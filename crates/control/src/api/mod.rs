@@ -11,6 +11,7 @@ mod observe;
 mod plans;
 mod releases;
 mod reply;
+mod resellers;
 mod servers;
 mod settings;
 mod sites;
@@ -40,6 +41,7 @@ fn described() -> OpenApiRouter<Control> {
         .merge(observe::routes())
         .merge(plans::routes())
         .merge(releases::routes())
+        .merge(resellers::routes())
         .merge(servers::routes())
         .merge(settings::routes())
         .merge(sites::routes())

@@ -7,7 +7,7 @@ use utoipa_axum::routes;
 
 use undine_model::PlanId;
 
-use super::extract::{Asked, Body, Gone, IfMatch, PageQuery, PathId, Provider, Reader};
+use super::extract::{Asked, Body, Gone, IfMatch, PageQuery, PathId, Reader, Seller};
 use super::reply::{Answer, Reply};
 use crate::app::plans;
 use crate::control::Control;
@@ -20,7 +20,7 @@ pub fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(get_plan, update_plan, delete_plan))
 }
 
-/// Lists the plans.
+/// Lists the plans: a reseller sees its own, a customer those of whoever sells to it.
 #[utoipa::path(
     get,
     path = "/v1/plans",
@@ -29,11 +29,13 @@ pub fn routes() -> OpenApiRouter<Control> {
     responses((status = 200, description = "Here it is.", body = List<Plan>))
 )]
 async fn list_plans(
-    _: Reader,
+    Reader(caller): Reader,
     State(control): State<Control>,
     Asked(page): Asked<PageQuery>,
 ) -> Answer<List<Plan>> {
-    plans::all(&control, &page.into()).await.map(Reply::ok)
+    plans::all(&control, &caller, &page.into())
+        .await
+        .map(Reply::ok)
 }
 
 /// Makes a plan.
@@ -45,7 +47,7 @@ async fn list_plans(
     responses((status = 201, description = "It was made.", body = Plan))
 )]
 async fn create_plan(
-    Provider(caller): Provider,
+    Seller(caller): Seller,
     State(control): State<Control>,
     Body(wish): Body<CreatePlan>,
 ) -> Answer<Plan> {
@@ -62,11 +64,11 @@ async fn create_plan(
     responses((status = 200, description = "Here it is.", body = Plan))
 )]
 async fn get_plan(
-    _: Reader,
+    Reader(caller): Reader,
     State(control): State<Control>,
     PathId(id): PathId<PlanId>,
 ) -> Answer<Plan> {
-    let plan = plans::get(&control, id).await?;
+    let plan = plans::get(&control, &caller, id).await?;
     Ok(Reply::at(plan.version, plan))
 }
 
@@ -80,7 +82,7 @@ async fn get_plan(
     responses((status = 200, description = "Here it is.", body = Plan))
 )]
 async fn update_plan(
-    Provider(caller): Provider,
+    Seller(caller): Seller,
     State(control): State<Control>,
     PathId(id): PathId<PlanId>,
     IfMatch(expected): IfMatch,
@@ -99,7 +101,7 @@ async fn update_plan(
     responses((status = 204, description = "It is gone."))
 )]
 async fn delete_plan(
-    Provider(caller): Provider,
+    Seller(caller): Seller,
     State(control): State<Control>,
     PathId(id): PathId<PlanId>,
     IfMatch(expected): IfMatch,

@@ -7,7 +7,7 @@ use undine_store::{AccountFilter, DatabaseFilter, Db, SiteFilter, TokenFilter};
 
 use super::caller::{Caller, Expected};
 use super::paging::PageWish;
-use super::{plans, tokens};
+use super::{plans, reseller_limits, tokens};
 use crate::clock::{new_id, now_ms};
 use crate::control::Control;
 use crate::refusal::{Refusal, Result};
@@ -32,10 +32,13 @@ async fn show(db: &impl Db, account: undine_store::Account) -> Result<Account> {
         plan: account.plan,
         state: match account.state {
             undine_store::AccountState::Active => AccountState::Active,
-            undine_store::AccountState::Suspended => AccountState::Suspended,
+            undine_store::AccountState::Suspended | undine_store::AccountState::Held => {
+                AccountState::Suspended
+            }
             undine_store::AccountState::Deleting => AccountState::Deleting,
         },
         uses,
+        reseller: account.reseller,
         created_at: account.created_at,
         version: account.version,
     })
@@ -48,7 +51,7 @@ pub async fn all(
     wish: &PageWish,
     name: Option<Slug>,
 ) -> Result<List<Account>> {
-    if let Some(own) = caller.account() {
+    if let Some(own) = caller.account().filter(|_| !caller.sells()) {
         let own = get(control, caller, own).await?;
         let items = Some(own).filter(|own| name.is_none_or(|name| name == own.name));
         return Ok(List {
@@ -58,6 +61,7 @@ pub async fn all(
     }
     let filter = AccountFilter {
         name,
+        reseller: caller.reseller(),
         ..AccountFilter::default()
     };
     let page = control
@@ -88,7 +92,7 @@ pub async fn reach(
     id: AccountId,
 ) -> Result<undine_store::Account> {
     match control.store.accounts().find(id).await? {
-        Some(account) if caller.sees(account.id) => Ok(account),
+        Some(account) if caller.reaches(&account) => Ok(account),
         Some(_) => Err(caller.stranger(control, "account", &id.to_string()).await),
         None => Err(Refusal::not_found("account", &id.to_string())),
     }
@@ -101,7 +105,7 @@ pub async fn meant(
     named: Option<&str>,
 ) -> Result<undine_store::Account> {
     let Some(text) = named else {
-        let Some(own) = caller.account() else {
+        let Some(own) = caller.account().filter(|_| !caller.sells()) else {
             return Err(Refusal::invalid(
                 "account",
                 "Say whose it is to be: an account's id or name.",
@@ -123,7 +127,7 @@ pub async fn meant(
         },
     };
     match found {
-        Some(account) if caller.sees(account.id) => Ok(account),
+        Some(account) if caller.reaches(&account) => Ok(account),
         Some(account) => Err(caller
             .stranger(control, "account", &account.id.to_string())
             .await),
@@ -133,7 +137,7 @@ pub async fn meant(
 
 /// Makes an account.
 pub async fn create(control: &Control, caller: &Caller, wish: CreateAccount) -> Result<Account> {
-    let plan = plans::named(control, &wish.plan).await?;
+    let plan = plans::named(control, caller, &wish.plan).await?;
     let now = now_ms();
     let account = undine_store::Account {
         id: new_id(),
@@ -143,8 +147,12 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateAccount) -> 
         name: wish.name,
         plan: plan.id,
         state: undine_store::AccountState::Active,
+        reseller: plan.reseller,
     };
     let tx = control.store.begin().await?;
+    if let Some(reseller) = account.reseller {
+        reseller_limits::allows_account(&tx, reseller, (0, 0)).await?;
+    }
     tx.accounts().insert(&account).await?;
     let subject = format!("account/{}", account.id);
     caller
@@ -160,7 +168,8 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateAccount) -> 
     show(&control.store, account).await
 }
 
-/// Puts an account on another plan.
+/// Puts an account on another plan. It belongs to whoever has the plan: the provider moves it to
+/// a reseller, or away, by this.
 pub async fn update(
     control: &Control,
     caller: &Caller,
@@ -168,8 +177,9 @@ pub async fn update(
     expected: Expected,
     wish: UpdateAccount,
 ) -> Result<Account> {
+    reach(control, caller, id).await?;
     let plan = match &wish.plan {
-        Some(text) => Some(plans::named(control, text).await?),
+        Some(text) => Some(plans::named(control, caller, text).await?),
         None => None,
     };
     let tx = control.store.begin().await?;
@@ -191,7 +201,11 @@ pub async fn update(
             )
             .field("plan"));
         }
+        if let Some(to) = plan.reseller.filter(|_| plan.reseller != account.reseller) {
+            reseller_limits::allows_account(&tx, to, (uses.sites, uses.databases)).await?;
+        }
         account.plan = plan.id;
+        account.reseller = plan.reseller;
         plans::sites_change(&tx, id).await?;
     }
     let account = tx.accounts().update(&account, now_ms()).await?;
@@ -217,13 +231,20 @@ pub async fn set_suspended(
     suspended: bool,
 ) -> Result<Account> {
     use undine_store::AccountState as Kept;
+    reach(control, caller, id).await?;
     let tx = control.store.begin().await?;
     let mut account = tx.accounts().lock(id).await?;
     expected.check("account", account.version)?;
-    account.state = if suspended {
-        Kept::Suspended
-    } else {
-        Kept::Active
+    if account.state == Kept::Held && !caller.is_provider() {
+        return Err(Refusal::forbidden(
+            "The provider has suspended this account and alone ends that.",
+        )
+        .remedy("Ask the provider."));
+    }
+    account.state = match (suspended, caller.is_provider()) {
+        (true, true) => Kept::Held,
+        (true, false) => Kept::Suspended,
+        (false, _) => Kept::Active,
     };
     let account = tx.accounts().update(&account, now_ms()).await?;
     plans::sites_change(&tx, id).await?;
@@ -254,6 +275,7 @@ pub async fn delete(
     id: AccountId,
     expected: Expected,
 ) -> Result<()> {
+    reach(control, caller, id).await?;
     let tx = control.store.begin().await?;
     let account = tx.accounts().lock(id).await?;
     expected.check("account", account.version)?;

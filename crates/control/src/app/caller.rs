@@ -2,8 +2,8 @@
 
 use serde_json::Value as Json;
 use undine_api::public::Scope;
-use undine_model::AccountId;
-use undine_store::{Audit, Db, PersonId, Role, Token, Tx};
+use undine_model::{AccountId, ResellerId, SiteId};
+use undine_store::{Account, Audit, Db, PersonId, Role, Token, Tx};
 use uuid::Uuid;
 
 use crate::clock::{new_id, now_ms};
@@ -17,6 +17,8 @@ pub struct Caller {
     pub token: Token,
     /// The person, in the panel.
     pub person: Option<PersonId>,
+    /// The only sites of its account that it reaches; without, the account whole.
+    pub sites: Option<Vec<SiteId>>,
     /// The request.
     pub request_id: Uuid,
     /// From where.
@@ -29,21 +31,45 @@ impl Caller {
         self.token.role == Role::Provider
     }
 
-    /// The only account that it reaches; none for the provider.
+    /// The only account that it reaches whole; none for the provider. A reseller, and somebody
+    /// who reaches single sites, get an account that nobody has: whatever does not ask for them
+    /// in particular shows them nothing.
     pub fn account(&self) -> Option<AccountId> {
+        let nobody = AccountId::from_uuid(Uuid::nil());
         match self.token.role {
             Role::Provider => None,
-            // A token without its account reaches nothing at all.
-            Role::AccountOwner => Some(
-                self.token
-                    .account
-                    .unwrap_or_else(|| AccountId::from_uuid(Uuid::nil())),
-            ),
+            Role::AccountOwner if self.sites.is_none() => {
+                // A token without its account reaches nothing at all.
+                Some(self.token.account.unwrap_or(nobody))
+            }
+            Role::AccountOwner | Role::Reseller => Some(nobody),
+        }
+    }
+
+    /// The reseller that it acts for.
+    pub fn reseller(&self) -> Option<ResellerId> {
+        self.token
+            .reseller
+            .filter(|_| self.token.role == Role::Reseller)
+    }
+
+    /// Does it sell: the provider, or a reseller?
+    pub fn sells(&self) -> bool {
+        matches!(self.token.role, Role::Provider | Role::Reseller)
+    }
+
+    /// May it know of this account, and change it if it sells?
+    pub fn reaches(&self, account: &Account) -> bool {
+        match self.token.role {
+            Role::Reseller => {
+                self.token.reseller.is_some() && account.reseller == self.token.reseller
+            }
+            _ => self.sees(account.id),
         }
     }
 
     /// Do its scopes allow this? An empty list is everything; `manage` is everything too, and
-    /// whoever may deploy may look.
+    /// whoever may deploy may look, whoever may look sees what is used of the plan.
     pub fn has(&self, wanted: Scope) -> bool {
         let scopes = &self.token.scopes;
         let has = |scope: Scope| scopes.iter().any(|text| text == scope_word(scope));
@@ -51,11 +77,20 @@ impl Caller {
             || has(Scope::Manage)
             || has(wanted)
             || (wanted == Scope::Read && has(Scope::Deploy))
+            || (wanted == Scope::Billing && (has(Scope::Deploy) || has(Scope::Read)))
     }
 
     /// May it know of what belongs to this account?
     pub fn sees(&self, owner: AccountId) -> bool {
         self.account().is_none_or(|own| own == owner)
+    }
+
+    /// May it know of this site of this account, and of what belongs to it?
+    pub fn sees_site(&self, owner: AccountId, site: SiteId) -> bool {
+        match &self.sites {
+            Some(sites) => self.token.account == Some(owner) && sites.contains(&site),
+            None => self.sees(owner),
+        }
     }
 
     /// Who it is, in the audit.
@@ -91,7 +126,7 @@ impl Caller {
             actor: self.actor(),
             action: action.to_owned(),
             subject,
-            account,
+            account: account.filter(|id| !id.uuid().is_nil()),
             outcome: outcome.to_owned(),
             request_id: Some(self.request_id),
             ip: self.ip.clone(),
@@ -154,6 +189,7 @@ pub fn scope_word(scope: Scope) -> &'static str {
         Scope::Read => "read",
         Scope::Deploy => "deploy",
         Scope::Manage => "manage",
+        Scope::Billing => "billing",
     }
 }
 

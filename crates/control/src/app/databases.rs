@@ -8,7 +8,7 @@ use undine_store::{DatabaseFilter, Db, ManifestChange, Tx};
 use super::caller::{Caller, Expected};
 use super::paging::{PageWish, list};
 use super::plans::limits_of;
-use super::{operations, sites};
+use super::{operations, reseller_limits, sites};
 use crate::clock::{new_id, new_secret, now_ms};
 use crate::control::Control;
 use crate::manifests::is_going;
@@ -39,7 +39,8 @@ pub async fn all(
         sites::reach(control, caller, site).await?;
     }
     let filter = DatabaseFilter {
-        account: caller.account(),
+        // Whoever reaches the site, sees its databases.
+        account: caller.account().filter(|_| site.is_none()),
         site,
         ..DatabaseFilter::default()
     };
@@ -59,7 +60,7 @@ async fn reach(
     id: DatabaseId,
 ) -> Result<undine_store::Database> {
     match control.store.databases().find(id).await? {
-        Some(database) if caller.sees(database.account) => Ok(database),
+        Some(database) if caller.sees_site(database.account, database.site) => Ok(database),
         Some(_) => Err(caller.stranger(control, "database", &id.to_string()).await),
         None => Err(Refusal::not_found("database", &id.to_string())),
     }
@@ -113,7 +114,8 @@ pub fn fresh(
     (database, password)
 }
 
-/// Within a transaction that holds the account: one more database is within the plan.
+/// Within a transaction that holds the account: one more database is within the plan and within
+/// what its reseller may have.
 pub async fn within_plan(tx: &Tx, account: &undine_store::Account) -> Result<()> {
     let plan = tx.plans().get(account.plan).await?;
     let most = limits_of(&plan).databases;
@@ -123,7 +125,7 @@ pub async fn within_plan(tx: &Tx, account: &undine_store::Account) -> Result<()>
     };
     let have = tx.databases().count(&filter).await?;
     if have < u64::from(most) {
-        return Ok(());
+        return reseller_limits::allows_database(tx, account).await;
     }
     Err(Refusal::conflict(
         "plan-exceeded",

@@ -31,11 +31,15 @@ const EVENTS: u32 = 200;
 
 /// Events after this number that the caller may see.
 pub async fn events(control: &Control, caller: &Caller, after: u64) -> Result<Vec<Event>> {
-    let events = control
-        .store
-        .events()
-        .after(after, caller.account(), EVENTS)
-        .await?;
+    let account = match &caller.sites {
+        Some(_) => caller.token.account,
+        None => caller.account(),
+    };
+    let mut events = control.store.events().after(after, account, EVENTS).await?;
+    // Of an account that is reached in part, only what those sites do.
+    if let Some(sites) = &caller.sites {
+        events.retain(|it| sites.iter().any(|site| site.uuid() == it.event.subject));
+    }
     Ok(events.into_iter().map(show_event).collect())
 }
 

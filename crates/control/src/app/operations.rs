@@ -1,8 +1,8 @@
 //! Operations as the API shows them.
 
 use undine_api::public::{List, Operation, OperationError, OperationStep, OperationStepState};
-use undine_model::OperationId;
-use undine_store::{Db, OperationFilter, Step, StepState};
+use undine_model::{OperationId, SiteId};
+use undine_store::{Db, OperationFilter, PageRequest, Step, StepState};
 use uuid::Uuid;
 
 use super::caller::Caller;
@@ -76,6 +76,16 @@ fn progress(operation: &undine_store::Operation, steps: &[OperationStep]) -> Str
     }
 }
 
+fn visible(caller: &Caller, operation: &undine_store::Operation) -> bool {
+    if let (Some(_), Some(account)) = (&caller.sites, operation.account) {
+        let mut subjects = operation.subjects.iter();
+        return subjects.any(|id| caller.sees_site(account, SiteId::from_uuid(*id)));
+    }
+    caller
+        .account()
+        .is_none_or(|own| operation.account == Some(own))
+}
+
 /// One page of the operations that the caller may see, newest first.
 pub async fn all(
     control: &Control,
@@ -85,6 +95,9 @@ pub async fn all(
     state: Option<undine_model::lifecycle::OperationState>,
 ) -> Result<List<Operation>> {
     let request = wish.request(true)?;
+    if let (Some(sites), None) = (&caller.sites, subject) {
+        return of_sites(control, caller, sites, request).await;
+    }
     let page = match subject {
         Some(subject) => control.store.operations().of(subject, request).await?,
         None => {
@@ -98,10 +111,7 @@ pub async fn all(
     };
     let mut items = Vec::with_capacity(page.items.len());
     for operation in page.items {
-        let visible = caller
-            .account()
-            .is_none_or(|own| operation.account == Some(own));
-        if visible && state.is_none_or(|state| operation.state == state) {
+        if visible(caller, &operation) && state.is_none_or(|state| operation.state == state) {
             items.push(show(&control.store, operation).await?);
         }
     }
@@ -111,16 +121,32 @@ pub async fn all(
     })
 }
 
+/// The newest operations of the single sites that the caller reaches.
+async fn of_sites(
+    control: &Control,
+    caller: &Caller,
+    sites: &[SiteId],
+    request: PageRequest,
+) -> Result<List<Operation>> {
+    let mut found = Vec::new();
+    for site in sites {
+        let page = control.store.operations().of(site.uuid(), request).await?;
+        found.extend(page.items.into_iter().filter(|it| visible(caller, it)));
+    }
+    found.sort_by_key(|it| std::cmp::Reverse(it.id));
+    found.dedup_by_key(|it| it.id);
+    found.truncate(request.limit as usize);
+    let mut items = Vec::with_capacity(found.len());
+    for operation in found {
+        items.push(show(&control.store, operation).await?);
+    }
+    Ok(List { items, next: None })
+}
+
 /// One operation.
 pub async fn get(control: &Control, caller: &Caller, id: OperationId) -> Result<Operation> {
     match control.store.operations().find(id).await? {
-        Some(operation)
-            if caller
-                .account()
-                .is_none_or(|own| operation.account == Some(own)) =>
-        {
-            show(&control.store, operation).await
-        }
+        Some(operation) if visible(caller, &operation) => show(&control.store, operation).await,
         Some(_) => Err(caller.stranger(control, "operation", &id.to_string()).await),
         None => Err(Refusal::not_found("operation", &id.to_string())),
     }

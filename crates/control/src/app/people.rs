@@ -1,7 +1,7 @@
 //! People: the links that let them in, their passwords, who is there, who goes.
 
 use serde_json::json;
-use undine_model::AccountId;
+use undine_model::{AccountId, ResellerId};
 use undine_store::{
     Db, Link, LinkFilter, Member, Membership, MembershipFilter, Person, PersonFilter, PersonId,
     Staff, Store,
@@ -16,7 +16,8 @@ use crate::refusal::{Refusal, Result};
 /// A link works for so long.
 const LINK_MS: i64 = 7 * 24 * 3_600_000;
 
-fn fresh_link(staff: Staff, account: Option<AccountId>, role: Member) -> (Link, String) {
+/// A link, not yet kept, and its secret.
+pub(super) fn fresh_link(staff: Staff, account: Option<AccountId>, role: Member) -> (Link, String) {
     let (secret, now) = (new_secret(), now_ms());
     let link = Link {
         id: new_id(),
@@ -28,6 +29,8 @@ fn fresh_link(staff: Staff, account: Option<AccountId>, role: Member) -> (Link, 
         staff,
         account,
         role,
+        sites: None,
+        reseller: None,
         expires_at: now + LINK_MS,
     };
     (link, secret)
@@ -138,6 +141,8 @@ pub async fn welcome(
                 staff: link.staff,
                 password_hash,
                 second: None,
+                reseller: link.reseller,
+                passkeys: None,
             };
             tx.people().insert(&person).await?;
             person
@@ -152,6 +157,7 @@ pub async fn welcome(
             person: person.id,
             account,
             role: link.role,
+            sites: link.sites,
         };
         tx.memberships().insert(&membership).await?;
     }
@@ -173,6 +179,9 @@ pub struct Listed {
 pub async fn all(control: &Control, viewer: &Viewer) -> Result<Vec<Listed>> {
     let store = &control.store;
     let mut all = Vec::new();
+    if let Some(reseller) = viewer.caller.reseller() {
+        return of_reseller(control, reseller).await;
+    }
     if let Some(account) = viewer.caller.account() {
         let filter = MembershipFilter {
             account: Some(account),
@@ -180,10 +189,12 @@ pub async fn all(control: &Control, viewer: &Viewer) -> Result<Vec<Listed>> {
         };
         for one in store.memberships().all(&filter).await? {
             let person = store.people().get(one.person).await?;
-            all.push(Listed {
-                person,
-                role: one.role.to_string(),
-            });
+            let role = match one.sites.map(|sites| sites.len()) {
+                None => one.role.to_string(),
+                Some(1) => format!("{} of one site", one.role),
+                Some(many) => format!("{} of {many} sites", one.role),
+            };
+            all.push(Listed { person, role });
         }
         return Ok(all);
     }
@@ -202,59 +213,26 @@ pub async fn all(control: &Control, viewer: &Viewer) -> Result<Vec<Listed>> {
     Ok(all)
 }
 
-fn may(viewer: &Viewer) -> Result<()> {
+/// The people of a reseller.
+pub async fn of_reseller(control: &Control, reseller: ResellerId) -> Result<Vec<Listed>> {
+    let filter = PersonFilter {
+        reseller: Some(reseller),
+        ..PersonFilter::default()
+    };
+    let people = control.store.people().all(&filter).await?;
+    let listed = |person| Listed {
+        person,
+        role: "owner".to_owned(),
+    };
+    Ok(people.into_iter().map(listed).collect())
+}
+
+/// Refuses who may not change the people of what they see.
+pub(super) fn may(viewer: &Viewer) -> Result<()> {
     if viewer.manages_people() {
         return Ok(());
     }
     Err(Refusal::forbidden("Only an owner changes who is there."))
-}
-
-/// Makes a link for somebody new; answers its path, which is shown once. `account` is for staff,
-/// who invite an account's first owner.
-pub async fn invite(
-    control: &Control,
-    viewer: &Viewer,
-    role: &str,
-    account: Option<AccountId>,
-) -> Result<String> {
-    let unknown = |why: String| Refusal::invalid("role", crate::refusal::capital(&why));
-    let (link, secret) = match (viewer.caller.account(), account) {
-        (None, Some(account)) => {
-            control.store.accounts().get(account).await?;
-            fresh_link(Staff::None, Some(account), Member::Owner)
-        }
-        (None, None) => {
-            may(viewer)?;
-            let staff: Staff = role.parse().map_err(unknown)?;
-            if staff == Staff::None {
-                return Err(Refusal::invalid(
-                    "role",
-                    "Choose owner, operator or support.",
-                ));
-            }
-            fresh_link(staff, None, Member::Reader)
-        }
-        (Some(own), _) => {
-            may(viewer)?;
-            let role: Member = role.parse().map_err(unknown)?;
-            fresh_link(Staff::None, Some(own), role)
-        }
-    };
-    let tx = control.store.begin().await?;
-    tx.links().insert(&link).await?;
-    let data = json!({"staff": link.staff, "role": link.role});
-    viewer
-        .caller
-        .did(
-            &tx,
-            "person.invite",
-            format!("link/{}", link.id),
-            link.account,
-            data,
-        )
-        .await?;
-    tx.commit().await?;
-    Ok(format!("/welcome/{secret}"))
 }
 
 /// The people of what the viewer sees, when they may change them and this one is among them.
@@ -286,7 +264,9 @@ pub async fn remove(control: &Control, viewer: &Viewer, id: PersonId) -> Result<
     let account = viewer.caller.account();
     let tx = control.store.begin().await?;
     match account {
-        None => tx.people().delete(id, None).await?,
+        // Whoever is of the provider or of a reseller is of nothing else.
+        _ if viewer.caller.sells() => tx.people().delete(id, None).await?,
+        None => {}
         Some(account) => {
             let filter = MembershipFilter {
                 person: Some(id),

@@ -3,11 +3,12 @@
 use serde_json::json;
 use undine_api::public::{CreatePlan, List, Plan, PlanLimits, UpdatePlan};
 use undine_manifest::Caps;
-use undine_model::{Bytes, PlanId};
+use undine_model::{Bytes, PlanId, ResellerId};
 use undine_store::{AccountFilter, Db, ManifestChange, PlanFilter, SiteFilter, Tx};
 
 use super::caller::{Caller, Expected};
 use super::paging::{PageWish, list};
+use super::{reseller_limits, resellers};
 use crate::clock::{new_id, now_ms};
 use crate::control::Control;
 use crate::refusal::{Refusal, Result};
@@ -18,17 +19,20 @@ pub fn limits_of(plan: &undine_store::Plan) -> PlanLimits {
     serde_json::from_value(plan.limits.clone()).unwrap_or_else(|_| PlanLimits {
         sites: 0,
         databases: 0,
-        site: Caps {
-            cpu: Default::default(),
-            memory: Default::default(),
-            processes: 0,
-            io_bytes_per_s: Default::default(),
-            iops: 0,
-            disk: Default::default(),
-            inodes: 0,
-        },
+        site: NOTHING,
     })
 }
+
+/// The share of a site that has none.
+pub const NOTHING: Caps = Caps {
+    cpu: undine_model::MilliCpu(0),
+    memory: Bytes(0),
+    processes: 0,
+    io_bytes_per_s: Bytes(0),
+    iops: 0,
+    disk: Bytes(0),
+    inodes: 0,
+};
 
 /// A plan as the API shows it.
 pub fn show(plan: undine_store::Plan) -> Plan {
@@ -36,13 +40,14 @@ pub fn show(plan: undine_store::Plan) -> Plan {
         limits: limits_of(&plan),
         id: plan.id,
         name: plan.name,
+        reseller: plan.reseller,
         created_at: plan.created_at,
         version: plan.version,
     }
 }
 
-fn check(limits: &PlanLimits) -> Result<()> {
-    let caps = &limits.site;
+/// Refuses a share that no site can live on.
+pub fn check_caps(caps: &Caps) -> Result<()> {
     let low = |field: &str, least: &str| {
         Err(Refusal::invalid(
             &format!("limits.site.{field}"),
@@ -61,23 +66,66 @@ fn check(limits: &PlanLimits) -> Result<()> {
     }
 }
 
-/// One page of the plans.
-pub async fn all(control: &Control, wish: &PageWish) -> Result<List<Plan>> {
-    let page = control
-        .store
-        .plans()
-        .list(&PlanFilter::default(), wish.request(false)?)
-        .await?;
+/// Whose plans the caller sees: everybody's, or only those of one seller.
+enum Whose {
+    Everybody,
+    Only(Option<ResellerId>),
+}
+
+/// A customer sees the plans of whoever sells to it.
+async fn whose(control: &Control, caller: &Caller) -> Result<Whose> {
+    if caller.is_provider() {
+        return Ok(Whose::Everybody);
+    }
+    if caller.reseller().is_some() {
+        return Ok(Whose::Only(caller.reseller()));
+    }
+    let account = match caller.token.account {
+        Some(account) => control.store.accounts().find(account).await?,
+        None => None,
+    };
+    Ok(Whose::Only(account.and_then(|account| account.reseller)))
+}
+
+/// One page of the plans that the caller may see.
+pub async fn all(control: &Control, caller: &Caller, wish: &PageWish) -> Result<List<Plan>> {
+    let plans = control.store.plans();
+    let request = wish.request(false)?;
+    let page = match whose(control, caller).await? {
+        Whose::Everybody => plans.list(&PlanFilter::default(), request).await?,
+        Whose::Only(Some(reseller)) => {
+            let filter = PlanFilter {
+                reseller: Some(reseller),
+                ..PlanFilter::default()
+            };
+            plans.list(&filter, request).await?
+        }
+        Whose::Only(None) => plans.of_the_provider(request).await?,
+    };
     Ok(list(page, show))
 }
 
-/// One plan.
-pub async fn get(control: &Control, id: PlanId) -> Result<Plan> {
-    Ok(show(control.store.plans().get(id).await?))
+/// The plan, if the caller may know of it.
+async fn reach(control: &Control, caller: &Caller, id: PlanId) -> Result<undine_store::Plan> {
+    let plan = control.store.plans().find(id).await?;
+    let Some(plan) = plan else {
+        return Err(Refusal::not_found("plan", &id.to_string()));
+    };
+    match whose(control, caller).await? {
+        Whose::Only(of) if of != plan.reseller => {
+            Err(caller.stranger(control, "plan", &id.to_string()).await)
+        }
+        _ => Ok(plan),
+    }
 }
 
-/// The plan with this id or name.
-pub async fn named(control: &Control, text: &str) -> Result<undine_store::Plan> {
+/// One plan.
+pub async fn get(control: &Control, caller: &Caller, id: PlanId) -> Result<Plan> {
+    Ok(show(reach(control, caller, id).await?))
+}
+
+/// The plan with this id or name, if the caller may put accounts on it.
+pub async fn named(control: &Control, caller: &Caller, text: &str) -> Result<undine_store::Plan> {
     let found = match text.parse::<PlanId>() {
         Ok(id) => control.store.plans().find(id).await?,
         Err(_) => match text.parse() {
@@ -85,18 +133,24 @@ pub async fn named(control: &Control, text: &str) -> Result<undine_store::Plan> 
                 control
                     .store
                     .plans()
-                    .find_by(&PlanFilter { name: Some(name) })
+                    .find_by(&PlanFilter {
+                        name: Some(name),
+                        ..PlanFilter::default()
+                    })
                     .await?
             }
             Err(_) => None,
         },
     };
-    found.ok_or_else(|| Refusal::invalid("plan", format!("There is no plan `{text:.60}`.")))
+    found
+        .filter(|plan| caller.is_provider() || plan.reseller == caller.reseller())
+        .ok_or_else(|| Refusal::invalid("plan", format!("There is no plan `{text:.60}`.")))
 }
 
 /// Makes a plan.
 pub async fn create(control: &Control, caller: &Caller, wish: CreatePlan) -> Result<Plan> {
-    check(&wish.limits)?;
+    check_caps(&wish.limits.site)?;
+    let reseller = resellers::meant(control, caller, wish.reseller.as_deref()).await?;
     let now = now_ms();
     let plan = undine_store::Plan {
         id: new_id(),
@@ -105,8 +159,12 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreatePlan) -> Res
         updated_at: now,
         name: wish.name,
         limits: json!(wish.limits),
+        reseller,
     };
     let tx = control.store.begin().await?;
+    if let Some(reseller) = reseller {
+        reseller_limits::allows_plan(&tx, reseller, &wish.limits).await?;
+    }
     tx.plans().insert(&plan).await?;
     caller
         .did(
@@ -144,6 +202,7 @@ pub async fn make_standard(store: &undine_store::Store) -> anyhow::Result<()> {
         updated_at: now,
         name: "standard".parse()?,
         limits: json!(limits),
+        reseller: None,
     };
     Ok(store.plans().insert(&plan).await?)
 }
@@ -156,10 +215,14 @@ pub async fn update(
     expected: Expected,
     wish: UpdatePlan,
 ) -> Result<Plan> {
-    check(&wish.limits)?;
+    check_caps(&wish.limits.site)?;
+    reach(control, caller, id).await?;
     let tx = control.store.begin().await?;
     let mut plan = tx.plans().lock(id).await?;
     expected.check("plan", plan.version)?;
+    if let Some(reseller) = plan.reseller {
+        reseller_limits::allows_plan(&tx, reseller, &wish.limits).await?;
+    }
     plan.limits = json!(wish.limits);
     let plan = tx.plans().update(&plan, now_ms()).await?;
     for account in tx
@@ -214,6 +277,7 @@ pub async fn delete(
     id: PlanId,
     expected: Expected,
 ) -> Result<()> {
+    reach(control, caller, id).await?;
     let tx = control.store.begin().await?;
     let plan = tx.plans().lock(id).await?;
     expected.check("plan", plan.version)?;

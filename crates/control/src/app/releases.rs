@@ -83,7 +83,7 @@ async fn reach(
         return Err(Refusal::not_found("release", &id.to_string()));
     };
     let site = control.store.sites().get(release.site).await?;
-    if !caller.sees(site.account) {
+    if !caller.sees_site(site.account, site.id) {
         return Err(caller.stranger(control, "release", &id.to_string()).await);
     }
     Ok((release, site))

@@ -3,12 +3,12 @@
 use serde_json::json;
 use undine_model::{AccountId, TokenId};
 use undine_store::{
-    Db, Login, LoginFilter, LoginId, Member, MembershipFilter, Person, PersonFilter, Role, Staff,
-    Store, Token,
+    Db, Login, LoginFilter, LoginId, Member, Person, PersonFilter, Staff, Store, Token,
 };
 use uuid::Uuid;
 
 use super::caller::Caller;
+use super::reach::{reach, sold_by};
 use super::{passwords, second};
 use crate::clock::{new_id, new_secret, now_ms, sha256};
 use crate::control::Control;
@@ -28,10 +28,12 @@ pub struct Viewer {
     pub login: Login,
     /// What they may, as the use cases see it.
     pub caller: Caller,
-    /// The accounts that they are members of.
+    /// The accounts that they are members of, each whole or in part.
     pub accounts: Vec<(AccountId, Member)>,
     /// What forms must send back.
     pub csrf: String,
+    /// The host name that they came to.
+    pub host: String,
 }
 
 impl Viewer {
@@ -52,6 +54,8 @@ impl Viewer {
     pub fn manages_people(&self) -> bool {
         match self.caller.account() {
             None => self.person.staff == Staff::Owner,
+            // All people of a reseller are its owners.
+            Some(_) if self.caller.reseller().is_some() => true,
             Some(account) => self.accounts.contains(&(account, Member::Owner)),
         }
     }
@@ -64,6 +68,10 @@ pub struct Place {
     pub ip: Option<String>,
     /// What the browser calls itself.
     pub agent: String,
+    /// The host name that it came to, with its port.
+    pub host: String,
+    /// Did it come over TLS?
+    pub secure: bool,
     /// The request.
     pub request_id: Uuid,
 }
@@ -181,29 +189,8 @@ pub async fn of(control: &Control, secret: &str, place: &Place) -> Result<Option
 }
 
 async fn made(store: &Store, person: Person, mut login: Login, place: &Place) -> Result<Viewer> {
-    let mut accounts = Vec::new();
-    if person.staff == Staff::None {
-        let filter = MembershipFilter {
-            person: Some(person.id),
-            ..MembershipFilter::default()
-        };
-        let all = store.memberships().all(&filter).await?;
-        accounts = all.iter().map(|one| (one.account, one.role)).collect();
-        // A membership that ended takes the session's account with it.
-        let still = login
-            .account
-            .filter(|own| accounts.iter().any(|(id, _)| id == own));
-        login.account = still.or_else(|| accounts.first().map(|(id, _)| *id));
-    }
-    let member = login
-        .account
-        .and_then(|own| accounts.iter().find(|(id, _)| *id == own))
-        .map(|(_, role)| *role);
-    let role = match (person.staff, login.account) {
-        (Staff::None, _) | (_, Some(_)) => Role::AccountOwner,
-        (_, None) => Role::Provider,
-    };
-    let scopes = scopes(person.staff, login.account.is_some(), member);
+    let reach = reach(store, &person, login.account).await?;
+    login.account = reach.account;
     let token = Token {
         id: TokenId::from_uuid(login.id.uuid()),
         version: login.version,
@@ -211,24 +198,27 @@ async fn made(store: &Store, person: Person, mut login: Login, place: &Place) ->
         updated_at: login.updated_at,
         secret_sha256: login.secret_sha256.clone(),
         name: person.name.clone(),
-        role,
-        account: login.account,
-        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        role: reach.role,
+        account: reach.account,
+        reseller: person.reseller,
+        scopes: reach.scopes.iter().map(|it| (*it).to_owned()).collect(),
         expires_at: Some(login.expires_at),
         last_used_at: None,
         revoked_at: None,
     };
     Ok(Viewer {
         csrf: form_secret(&login, &new_secret()),
+        host: place.host.clone(),
         caller: Caller {
             token,
             person: Some(person.id),
+            sites: reach.sites,
             request_id: place.request_id,
             ip: place.ip.clone(),
         },
         person,
         login,
-        accounts,
+        accounts: reach.accounts,
     })
 }
 
@@ -237,17 +227,6 @@ async fn made(store: &Store, person: Person, mut login: Login, place: &Place) ->
 fn form_secret(login: &Login, salt: &str) -> String {
     let proof = sha256(format!("form/{salt}/{}", login.secret_sha256));
     format!("{salt}.{proof}")
-}
-
-/// An empty list is everything.
-fn scopes(staff: Staff, acting: bool, member: Option<Member>) -> &'static [&'static str] {
-    match (staff, member) {
-        (Staff::Owner | Staff::Operator, _) => &[],
-        (Staff::Support, _) if acting => &[],
-        (Staff::None, Some(Member::Owner | Member::Manager)) => &[],
-        (Staff::None, Some(Member::Deployer)) => &["deploy"],
-        _ => &["read"],
-    }
 }
 
 /// Logs out here.
@@ -299,9 +278,12 @@ pub async fn revoke(control: &Control, viewer: &Viewer, id: LoginId) -> Result<(
 pub async fn switch(control: &Control, viewer: &Viewer, to: Option<AccountId>) -> Result<()> {
     let staff = viewer.person.staff != Staff::None;
     if let Some(account) = to {
-        let known = match staff {
-            true => control.store.accounts().find(account).await?.is_some(),
-            false => viewer.accounts.iter().any(|(id, _)| *id == account),
+        let known = match viewer.person.staff {
+            Staff::Owner | Staff::Operator | Staff::Support => {
+                control.store.accounts().find(account).await?.is_some()
+            }
+            Staff::Reseller => sold_by(&control.store, &viewer.person, to).await?.is_some(),
+            Staff::None => viewer.accounts.iter().any(|(id, _)| *id == account),
         };
         if !known {
             return Err(viewer

@@ -12,7 +12,7 @@ use undine_store::{
 
 use super::caller::Caller;
 use super::plans::limits_of;
-use super::{accounts, operations, servers, sites};
+use super::{accounts, brand, operations, reseller_limits, servers, sites};
 use crate::clock::{new_id, now_ms};
 use crate::control::Control;
 use crate::operations::{NewOperation, start, wake};
@@ -58,6 +58,7 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateSite) -> Res
     let tx = control.store.begin().await?;
     let account = tx.accounts().lock(account.id).await?;
     within_plan(&tx, &account).await?;
+    reseller_limits::allows_site(&tx, &account).await?;
     let server = tx.servers().lock(server.id).await?;
     has_room(control, &tx, &server, &account).await?;
     free_names(&tx, &site.domain, &wish.aliases).await?;
@@ -297,7 +298,8 @@ pub async fn free_names(tx: &Tx, domain: &DomainName, aliases: &[DomainName]) ->
     for (field, name) in
         std::iter::once(("domain", domain)).chain(aliases.iter().map(|alias| ("aliases", alias)))
     {
-        if tx.sites().by_name(name.as_str()).await?.is_some() {
+        let used = tx.sites().by_name(name.as_str()).await?.is_some();
+        if used || brand::is_panel(tx, name.as_str()).await? {
             return Err(taken(field, name));
         }
     }

@@ -75,7 +75,13 @@ pub async fn all(
     wish: &PageWish,
     which: SiteWish,
 ) -> Result<List<Site>> {
+    if let Some(ids) = &caller.sites {
+        return some(control, caller, ids, &which).await;
+    }
     let account = match (caller.account(), which.account) {
+        (Some(_), Some(asked)) if caller.reseller().is_some() => {
+            Some(super::accounts::reach(control, caller, asked).await?.id)
+        }
         (Some(own), Some(asked)) if own != asked => {
             return Err(caller
                 .stranger(control, "account", &asked.to_string())
@@ -108,10 +114,32 @@ pub async fn all(
     Ok(List { items, next })
 }
 
+/// The single sites that the caller reaches.
+async fn some(
+    control: &Control,
+    caller: &Caller,
+    ids: &[SiteId],
+    which: &SiteWish,
+) -> Result<List<Site>> {
+    let mut items = Vec::new();
+    for id in ids {
+        let Some(site) = control.store.sites().find(*id).await? else {
+            continue;
+        };
+        let fits = which.account.is_none_or(|it| it == site.account)
+            && which.domain.as_ref().is_none_or(|it| *it == site.domain)
+            && which.server.is_none_or(|it| it == site.server);
+        if fits && caller.sees_site(site.account, site.id) {
+            items.push(show(&control.store, site).await?);
+        }
+    }
+    Ok(List { items, next: None })
+}
+
 /// The site, if the caller may know of it.
 pub async fn reach(control: &Control, caller: &Caller, id: SiteId) -> Result<undine_store::Site> {
     match control.store.sites().find(id).await? {
-        Some(site) if caller.sees(site.account) => Ok(site),
+        Some(site) if caller.sees_site(site.account, site.id) => Ok(site),
         Some(_) => Err(caller.stranger(control, "site", &id.to_string()).await),
         None => Err(Refusal::not_found("site", &id.to_string())),
     }

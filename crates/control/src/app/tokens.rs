@@ -5,9 +5,9 @@ use undine_api::public::{CreateToken, List, NewToken, Scope, Token, TokenRole, W
 use undine_model::TokenId;
 use undine_store::{Db, Role, TokenFilter, Tx};
 
-use super::accounts;
 use super::caller::{Caller, Expected, scope_word};
 use super::paging::{PageWish, list};
+use super::{accounts, resellers};
 use crate::clock::{new_id, new_secret, now_ms, sha256};
 use crate::control::{Control, PROGRAM};
 use crate::refusal::{Refusal, Result};
@@ -17,7 +17,7 @@ const PREFIX: &str = "undine_";
 
 fn show(token: undine_store::Token) -> Token {
     let scope = |word: &String| {
-        [Scope::Read, Scope::Deploy, Scope::Manage]
+        [Scope::Read, Scope::Deploy, Scope::Manage, Scope::Billing]
             .into_iter()
             .find(|s| scope_word(*s) == word)
     };
@@ -27,8 +27,10 @@ fn show(token: undine_store::Token) -> Token {
         role: match token.role {
             Role::Provider => TokenRole::Provider,
             Role::AccountOwner => TokenRole::AccountOwner,
+            Role::Reseller => TokenRole::Reseller,
         },
         account: token.account,
+        reseller: token.reseller,
         scopes: token.scopes.iter().filter_map(scope).collect(),
         expires_at: token.expires_at,
         last_used_at: token.last_used_at,
@@ -57,6 +59,7 @@ pub fn fresh(
         name: name.to_owned(),
         role,
         account,
+        reseller: None,
         scopes,
         expires_at,
         last_used_at: None,
@@ -77,7 +80,8 @@ pub fn who_am_i(control: &Control, caller: &Caller) -> WhoAmI {
 /// One page of the tokens that the caller may see.
 pub async fn all(control: &Control, caller: &Caller, wish: &PageWish) -> Result<List<Token>> {
     let filter = TokenFilter {
-        account: caller.account(),
+        account: caller.account().filter(|_| !caller.sells()),
+        reseller: caller.reseller(),
         ..TokenFilter::default()
     };
     Ok(list(
@@ -90,9 +94,17 @@ pub async fn all(control: &Control, caller: &Caller, wish: &PageWish) -> Result<
     ))
 }
 
+fn is_own(caller: &Caller, token: &undine_store::Token) -> bool {
+    match (caller.is_provider(), caller.reseller()) {
+        (true, _) => true,
+        (false, Some(own)) => token.reseller == Some(own),
+        (false, None) => token.account == caller.account(),
+    }
+}
+
 async fn reach(control: &Control, caller: &Caller, id: TokenId) -> Result<undine_store::Token> {
     match control.store.tokens().find(id).await? {
-        Some(token) if caller.is_provider() || token.account == caller.account() => Ok(token),
+        Some(token) if is_own(caller, &token) => Ok(token),
         Some(_) => Err(caller.stranger(control, "token", &id.to_string()).await),
         None => Err(Refusal::not_found("token", &id.to_string())),
     }
@@ -111,7 +123,12 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateToken) -> Re
             "A token's name has 1 to 100 characters.",
         ));
     }
+    let reseller = match wish.role {
+        TokenRole::Reseller => Some(for_reseller(control, caller, &wish).await?),
+        _ => None,
+    };
     let (role, account) = match wish.role {
+        TokenRole::Reseller => (Role::Reseller, None),
         TokenRole::Provider if !caller.is_provider() => {
             return Err(Refusal::forbidden(
                 "Only the provider makes tokens for the provider.",
@@ -140,7 +157,8 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateToken) -> Re
         .map(|scope| scope_word(*scope).to_owned())
         .collect();
     let expires_at = wish.ttl_s.map(|ttl| now_ms() + i64::from(ttl) * 1000);
-    let (token, secret) = fresh(&wish.name, role, account, scopes, expires_at);
+    let (mut token, secret) = fresh(&wish.name, role, account, scopes, expires_at);
+    token.reseller = reseller;
     let tx = control.store.begin().await?;
     tx.tokens().insert(&token).await?;
     caller
@@ -159,9 +177,30 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateToken) -> Re
     })
 }
 
+/// The reseller that a token is to act for.
+async fn for_reseller(
+    control: &Control,
+    caller: &Caller,
+    wish: &CreateToken,
+) -> Result<undine_model::ResellerId> {
+    if !caller.sells() {
+        return Err(Refusal::forbidden(
+            "Only the provider and the reseller make tokens for a reseller.",
+        ));
+    }
+    if wish.account.is_some() {
+        return Err(Refusal::invalid(
+            "account",
+            "A reseller's tokens reach all its accounts.",
+        ));
+    }
+    let found = resellers::meant(control, caller, wish.reseller.as_deref()).await?;
+    found.ok_or_else(|| Refusal::invalid("reseller", "Say for which reseller: its id or name."))
+}
+
 /// A scope that the wish has and the caller has not.
 fn more_than(caller: &Caller, wished: &[Scope]) -> Option<&'static str> {
-    let all = [Scope::Read, Scope::Deploy, Scope::Manage];
+    let all = [Scope::Read, Scope::Deploy, Scope::Manage, Scope::Billing];
     let wished = if wished.is_empty() { &all[..] } else { wished };
     wished
         .iter()

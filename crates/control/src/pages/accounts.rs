@@ -1,18 +1,20 @@
-//! The provider's customers and their plans.
+//! The customers of whoever sells: the provider's, or a reseller's.
 
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::{Redirect, Response};
-use undine_api::public::{Account, AccountState, CreateAccount, Plan};
+use undine_api::public::{Account, AccountState, CreateAccount, UpdateAccount};
 
 use super::cluster::ALL;
 use super::fields::{Fields, id};
 use super::frame::{Frame, page as written};
 use super::operations::Which;
+use super::plans::Row as PlanRow;
 use super::sites::Row as SiteRow;
-use super::words::size;
+use super::usage::{self, Use};
 use crate::api::extract::Asked;
 use crate::app::caller::Expected;
+use crate::app::invitations::{self, Invitation};
 use crate::app::paging::PageWish;
 use crate::app::sessions::Viewer;
 use crate::app::sites::SiteWish;
@@ -28,6 +30,7 @@ struct Row {
     sites: u32,
     databases: u32,
     suspended: bool,
+    sold_on: bool,
 }
 
 fn row(account: &Account) -> Row {
@@ -44,28 +47,7 @@ fn row(account: &Account) -> Row {
         sites: account.uses.sites,
         databases: account.uses.databases,
         suspended: account.state == AccountState::Suspended,
-    }
-}
-
-struct PlanRow {
-    name: String,
-    sites: u32,
-    databases: u32,
-    caps: String,
-}
-
-fn plan(plan: Plan) -> PlanRow {
-    let caps = plan.limits.site;
-    PlanRow {
-        name: plan.name.to_string(),
-        sites: plan.limits.sites,
-        databases: plan.limits.databases,
-        caps: format!(
-            "{} memory, {} disk, {} processes",
-            size(caps.memory),
-            size(caps.disk),
-            caps.processes
-        ),
+        sold_on: account.reseller.is_some(),
     }
 }
 
@@ -76,6 +58,7 @@ struct Accounts {
     accounts: Vec<Row>,
     plans: Vec<PlanRow>,
     next: String,
+    provider: bool,
 }
 
 /// The list.
@@ -89,12 +72,13 @@ pub async fn list(
         cursor: which.cursor,
     };
     let all = accounts::all(&control, &viewer.caller, &wish, None).await?;
-    let plans = plans::all(&control, &ALL).await?.items;
+    let plans = plans::all(&control, &viewer.caller, &ALL).await?.items;
     written(&Accounts {
         f: Frame::new(&control, &viewer, "Accounts", "/accounts", 15).await?,
         accounts: all.items.iter().map(row).collect(),
-        plans: plans.into_iter().map(plan).collect(),
+        plans: plans.into_iter().map(PlanRow::from).collect(),
         next: all.next.unwrap_or_default(),
+        provider: viewer.caller.is_provider(),
     })
 }
 
@@ -118,6 +102,9 @@ struct Page {
     f: Frame,
     a: Row,
     sites: Vec<SiteRow>,
+    u: Use,
+    plans: Vec<PlanRow>,
+    provider: bool,
     link: String,
 }
 
@@ -128,7 +115,11 @@ async fn one(control: &Control, viewer: &Viewer, which: &str, link: String) -> R
         ..SiteWish::default()
     };
     let own = sites::all(control, &viewer.caller, &ALL, wish).await?.items;
+    let plans = plans::all(control, &viewer.caller, &ALL).await?.items;
     written(&Page {
+        u: usage::of(control, viewer, account.id).await?,
+        plans: plans.into_iter().map(PlanRow::from).collect(),
+        provider: viewer.caller.is_provider(),
         f: Frame::new(control, viewer, account.name.as_str(), "/accounts", 15).await?,
         a: row(&account),
         sites: own.into_iter().map(SiteRow::from).collect(),
@@ -152,7 +143,11 @@ pub async fn invite(
     Path(which): Path<String>,
     _: Fields,
 ) -> Result<Response> {
-    let path = people::invite(&control, &viewer, "owner", Some(id(&which)?)).await?;
+    let wish = Invitation {
+        account: Some(id(&which)?),
+        ..Invitation::default()
+    };
+    let path = invitations::invite(&control, &viewer, wish).await?;
     one(
         &control,
         &viewer,
@@ -160,6 +155,21 @@ pub async fn invite(
         people::url(&control, &path).await?,
     )
     .await
+}
+
+/// Puts it on another plan, and so to whoever has that plan.
+pub async fn move_it(
+    State(control): State<Control>,
+    viewer: Viewer,
+    Path(which): Path<String>,
+    fields: Fields,
+) -> Result<Redirect> {
+    let wish = UpdateAccount {
+        plan: Some(fields.text("plan").to_owned()),
+    };
+    let account = id(&which)?;
+    accounts::update(&control, &viewer.caller, account, Expected::Any, wish).await?;
+    Ok(Redirect::to(&format!("/accounts/{account}")))
 }
 
 async fn set(control: &Control, viewer: &Viewer, which: &str, suspended: bool) -> Result<Redirect> {

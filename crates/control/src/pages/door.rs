@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{Who, entry, squeeze};
 use crate::api::{RequestId, VisitorAddress};
+use crate::app::brand;
 use crate::app::sessions::{self, Place, Viewer};
 use crate::control::Control;
 use crate::refusal::{Refusal, Result};
@@ -74,14 +75,17 @@ fn kept(headers: &HeaderMap, name: &str) -> Option<String> {
 
 /// Where a request comes from.
 pub fn place(parts: &Parts) -> Place {
-    let agent = parts.headers.get(header::USER_AGENT);
+    let text = |name| {
+        let value = parts.headers.get(name);
+        let text = value.and_then(|value: &HeaderValue| value.to_str().ok());
+        text.unwrap_or_default().to_owned()
+    };
     let ip = parts.extensions.get::<VisitorAddress>();
     Place {
         ip: ip.map(|address| address.0.clone()),
-        agent: agent
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-            .to_owned(),
+        agent: text(header::USER_AGENT),
+        host: text(header::HOST).to_lowercase(),
+        secure: cookie_name(&parts.headers) != "undine",
         request_id: parts
             .extensions
             .get::<RequestId>()
@@ -134,6 +138,9 @@ async fn admitted(control: &Control, who: Who, scope: Scope, request: Request) -
         if who == Who::Provider && !viewer.caller.is_provider() {
             return Err(Refusal::forbidden("Only the provider sees this.").remedy(REMEDY));
         }
+        if who == Who::Seller && !viewer.caller.sells() {
+            return Err(Refusal::forbidden("Only whoever sells sees this.").remedy(REMEDY));
+        }
         if !viewer.caller.has(scope) {
             return Err(Refusal::forbidden("Your role does not allow that.").remedy(REMEDY));
         }
@@ -182,7 +189,10 @@ fn from_here(headers: &HeaderMap) -> Result<()> {
 }
 
 /// Writes refusals as pages and adds the headers.
-pub async fn outer(request: Request, next: Next) -> Response {
+pub async fn outer(State(control): State<Control>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST);
+    let host = host.and_then(|it| it.to_str().ok()).unwrap_or_default();
+    let host = host.to_lowercase();
     let get = request.method() == Method::GET;
     let refresh = request.headers().contains_key("x-panel");
     let squeeze = squeeze::taken(request.headers());
@@ -192,7 +202,8 @@ pub async fn outer(request: Request, next: Next) -> Response {
         response = if status == StatusCode::UNAUTHORIZED && (get || refresh) {
             Redirect::to("/login").into_response()
         } else {
-            (status, entry::refused(&refusal.0)).into_response()
+            let look = brand::at_host(&control, &host).await.unwrap_or_default();
+            (status, entry::refused(&refusal.0, look)).into_response()
         };
     }
     let headers = response.headers_mut();
@@ -204,7 +215,10 @@ pub async fn outer(request: Request, next: Next) -> Response {
         (header::REFERRER_POLICY, "same-origin"),
     ];
     for (name, value) in fixed {
-        headers.insert(name, HeaderValue::from_static(value));
+        // A file of somebody's own has a stricter policy already.
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
     }
     let opener = HeaderName::from_static("cross-origin-opener-policy");
     headers.insert(opener, HeaderValue::from_static("same-origin"));

@@ -6,10 +6,13 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use undine_api::Problem;
+use undine_api::public::Scope;
 
 use super::door;
 use super::fields::Fields;
 use super::frame::page;
+use crate::app::brand::{self, Look};
+use crate::app::passkeys::{self, Question};
 use crate::app::people::{self, Welcome};
 use crate::app::sessions::{self, Entered, Place, Viewer};
 use crate::app::{mail, reset, second};
@@ -19,6 +22,7 @@ use crate::refusal::{Refusal, Result};
 #[derive(Template, Default)]
 #[template(path = "entry.html")]
 struct Entry {
+    look: Look,
     title: String,
     lead: String,
     action: String,
@@ -32,13 +36,15 @@ struct Entry {
     /// Shows the way for whoever forgot theirs.
     forgot: bool,
     fresh: bool,
+    passkey: Option<Question>,
     email: String,
     name: String,
 }
 
 /// A refusal as a page.
-pub fn refused(problem: &Problem) -> Html<String> {
+pub fn refused(problem: &Problem, look: Look) -> Html<String> {
     let entry = Entry {
+        look,
         title: problem.title.clone(),
         problem: Some(problem.clone()),
         ..Entry::default()
@@ -54,28 +60,54 @@ pub fn refused(problem: &Problem) -> Html<String> {
 pub async fn home(viewer: Option<axum::Extension<Viewer>>) -> Redirect {
     match viewer {
         Some(viewer) if viewer.caller.is_provider() => Redirect::to("/cluster"),
+        Some(viewer) if viewer.caller.sells() => Redirect::to("/accounts"),
+        Some(viewer) if !viewer.caller.has(Scope::Read) => Redirect::to("/plan"),
         Some(_) => Redirect::to("/sites"),
         None => Redirect::to("/login"),
     }
 }
 
-fn login_page(control: &Control, email: String, problem: Option<Problem>) -> Entry {
-    Entry {
+async fn login_page(
+    control: &Control,
+    place: &Place,
+    email: String,
+    problem: Option<Problem>,
+) -> Result<Entry> {
+    let look = brand::at_host(control, &place.host).await?;
+    Ok(Entry {
         title: "Log in".to_owned(),
-        lead: format!("The panel of {}.", control.cluster.domain),
+        lead: match look.name == Look::default().name {
+            true => format!("The panel of {}.", control.cluster.domain),
+            false => "Your hosting.".to_owned(),
+        },
+        look,
         action: "/login".to_owned(),
         button: "Log in",
         asks_email: true,
         forgot: true,
+        passkey: Some(passkeys::to_log_in(control, place)?),
         email,
         problem,
         ..Entry::default()
-    }
+    })
 }
 
 /// The form.
-pub async fn login(State(control): State<Control>) -> Result<Response> {
-    page(&login_page(&control, String::new(), None))
+pub async fn login(State(control): State<Control>, place: Place) -> Result<Response> {
+    page(&login_page(&control, &place, String::new(), None).await?)
+}
+
+/// The way in again, after a refusal.
+pub(super) async fn login_again(
+    control: &Control,
+    place: &Place,
+    refusal: &Refusal,
+) -> Result<Response> {
+    let problem = Some((*refusal.0).clone());
+    with_status(
+        refusal,
+        &login_page(control, place, String::new(), problem).await?,
+    )
 }
 
 fn with_status(refusal: &Refusal, entry: &Entry) -> Result<Response> {
@@ -83,7 +115,7 @@ fn with_status(refusal: &Refusal, entry: &Entry) -> Result<Response> {
     Ok((status, page(entry)?).into_response())
 }
 
-fn let_in(headers: &HeaderMap, entered: &Entered) -> Result<Response> {
+pub(super) fn let_in(headers: &HeaderMap, entered: &Entered) -> Result<Response> {
     let (cookie, to) = match entered {
         Entered::In(secret) => (door::cookie(headers, secret)?, "/"),
         Entered::Half(note) => (door::half(headers, note)?, "/login/second"),
@@ -91,8 +123,9 @@ fn let_in(headers: &HeaderMap, entered: &Entered) -> Result<Response> {
     Ok(([(header::SET_COOKIE, cookie)], Redirect::to(to)).into_response())
 }
 
-fn second_page(problem: Option<Problem>) -> Entry {
-    Entry {
+async fn second_page(control: &Control, place: &Place, problem: Option<Problem>) -> Result<Entry> {
+    Ok(Entry {
+        look: brand::at_host(control, &place.host).await?,
         title: "One more step".to_owned(),
         lead: "The code that the app on your phone shows, or a recovery code.".to_owned(),
         action: "/login/second".to_owned(),
@@ -100,12 +133,12 @@ fn second_page(problem: Option<Problem>) -> Entry {
         asks_code: true,
         problem,
         ..Entry::default()
-    }
+    })
 }
 
 /// Asks for the code.
-pub async fn second() -> Result<Response> {
-    page(&second_page(None))
+pub async fn second(State(control): State<Control>, place: Place) -> Result<Response> {
+    page(&second_page(&control, &place, None).await?)
 }
 
 /// The second step.
@@ -123,7 +156,10 @@ pub async fn pass(
             response.headers_mut().append(header::SET_COOKIE, over);
             Ok(response)
         }
-        Err(refusal) => with_status(&refusal, &second_page(Some((*refusal.0).clone()))),
+        Err(refusal) => {
+            let problem = Some((*refusal.0).clone());
+            with_status(&refusal, &second_page(&control, &place, problem).await?)
+        }
     }
 }
 
@@ -138,7 +174,8 @@ pub async fn log_in(
     match sessions::log_in(&control, email, fields.text("password"), &place).await {
         Ok(entered) => let_in(&headers, &entered),
         Err(refusal) => {
-            let entry = login_page(&control, email.to_owned(), Some((*refusal.0).clone()));
+            let problem = Some((*refusal.0).clone());
+            let entry = login_page(&control, &place, email.to_owned(), problem).await?;
             with_status(&refusal, &entry)
         }
     }
@@ -201,9 +238,10 @@ pub async fn forgot(
     }
 }
 
-async fn welcome_page(control: &Control, secret: &str) -> Result<Entry> {
-    let (_, known) = people::invited(control, secret).await?;
+async fn welcome_page(control: &Control, secret: &str, place: &Place) -> Result<Entry> {
+    let (link, known) = people::invited(control, secret).await?;
     Ok(Entry {
+        look: brand::of_link(control, &link, &place.host).await?,
         title: match &known {
             Some(_) => "A new password".to_owned(),
             None => "Welcome".to_owned(),
@@ -230,9 +268,10 @@ async fn welcome_page(control: &Control, secret: &str) -> Result<Entry> {
 /// What a one-time link opens.
 pub async fn invited(
     State(control): State<Control>,
+    place: Place,
     Path(secret): Path<String>,
 ) -> Result<Response> {
-    page(&welcome_page(&control, &secret).await?)
+    page(&welcome_page(&control, &secret, &place).await?)
 }
 
 /// Uses the link up.
@@ -243,7 +282,7 @@ pub async fn welcome(
     headers: HeaderMap,
     fields: Fields,
 ) -> Result<Response> {
-    let mut entry = welcome_page(&control, &secret).await?;
+    let mut entry = welcome_page(&control, &secret, &place).await?;
     let text = |name| fields.text(name).to_owned();
     let wish = Welcome {
         email: text("email"),

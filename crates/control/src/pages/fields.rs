@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, Multipart, Request};
+use axum::http::header;
 use undine_model::Id;
 
 use crate::app::sessions::Viewer;
@@ -39,15 +40,70 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
         let fields = Self(pairs.into_iter().collect());
         // Before anybody is logged in there is nothing to send back; `Origin` was checked.
         if viewer.is_some_and(|viewer| !viewer.wrote(fields.text("csrf"))) {
-            return Err(Refusal::of(
-                403,
-                "form-too-old",
-                "The form is not of this session",
-                "The form was made before you logged in, or elsewhere.",
-            )
-            .remedy("Go back, load the page again and send it once more."));
+            return Err(not_ours());
         }
         Ok(fields)
+    }
+}
+
+fn not_ours() -> Refusal {
+    Refusal::of(
+        403,
+        "form-too-old",
+        "The form is not of this session",
+        "The form was made before you logged in, or elsewhere.",
+    )
+    .remedy("Go back, load the page again and send it once more.")
+}
+
+/// A small file, sent by a form that says that it is ours before the file begins.
+#[derive(Debug)]
+pub struct Upload {
+    /// What is in it; empty when none was chosen.
+    pub file: Bytes,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Upload {
+    type Rejection = Refusal;
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
+        let viewer = request.extensions().get::<Viewer>().cloned();
+        let kind = request.headers().get(header::CONTENT_TYPE);
+        let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if !kind.starts_with("multipart/form-data") {
+            Fields::from_request(request, state).await?;
+            return Ok(Self { file: Bytes::new() });
+        }
+        let broken = |why: String| Refusal::of(400, "broken-form", "The form broke", capital(&why));
+        let form = Multipart::from_request(request, state).await;
+        let mut form = form.map_err(|error| broken(error.to_string()))?;
+        let mut ours = viewer.is_none();
+        while let Some(part) = form
+            .next_field()
+            .await
+            .map_err(|error| broken(error.to_string()))?
+        {
+            let name = part.name().unwrap_or_default().to_owned();
+            if !ours && name != "csrf" {
+                break;
+            }
+            // The whole body is bounded by axum; a file is small by what is done with it.
+            let bytes = part
+                .bytes()
+                .await
+                .map_err(|error| broken(error.to_string()))?;
+            match name.as_str() {
+                "csrf" => {
+                    let sent = String::from_utf8_lossy(&bytes).into_owned();
+                    ours = viewer.as_ref().is_none_or(|viewer| viewer.wrote(&sent));
+                }
+                "file" => return Ok(Self { file: bytes }),
+                _ => {}
+            }
+        }
+        if !ours {
+            return Err(not_ours());
+        }
+        Ok(Self { file: Bytes::new() })
     }
 }
 

@@ -7,8 +7,11 @@ use askama::Template;
 use axum::extract::Path;
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
+use undine_api::public::Scope;
 
 use crate::app::accounts;
+use crate::app::brand::{self, Look};
+use crate::app::caller::Caller;
 use crate::app::sessions::{self, Viewer};
 use crate::clock::sha256;
 use crate::control::Control;
@@ -31,6 +34,8 @@ pub struct Frame {
     pub title: String,
     /// The menu.
     pub nav: Vec<Link>,
+    /// How the panel looks to them.
+    pub look: Look,
     /// Who looks.
     pub person: String,
     /// What forms send back.
@@ -49,11 +54,29 @@ const PROVIDER: &[(&str, &str)] = &[
     ("/cluster", "Cluster"),
     ("/servers", "Servers"),
     ("/accounts", "Accounts"),
+    ("/plans", "Plans"),
+    ("/resellers", "Resellers"),
     ("/sites", "Sites"),
     ("/operations", "Operations"),
     ("/audit", "Audit"),
     ("/people", "People"),
     ("/settings", "Settings"),
+    ("/brand", "Brand"),
+    ("/me", "You"),
+];
+const RESELLER: &[(&str, &str)] = &[
+    ("/accounts", "Accounts"),
+    ("/plans", "Plans"),
+    ("/people", "People"),
+    ("/brand", "Brand"),
+    ("/me", "You"),
+];
+/// Whoever sees only the plan.
+const BILLING: &[(&str, &str)] = &[("/plan", "Plan"), ("/me", "You")];
+/// Whoever reaches single sites of an account.
+const PART: &[(&str, &str)] = &[
+    ("/sites", "Sites"),
+    ("/operations", "Operations"),
     ("/me", "You"),
 ];
 const CUSTOMER: &[(&str, &str)] = &[
@@ -61,8 +84,23 @@ const CUSTOMER: &[(&str, &str)] = &[
     ("/operations", "Operations"),
     ("/audit", "Audit"),
     ("/people", "People"),
+    ("/plan", "Plan"),
     ("/me", "You"),
 ];
+
+fn menu(caller: &Caller) -> &'static [(&'static str, &'static str)] {
+    if caller.is_provider() {
+        PROVIDER
+    } else if caller.sells() {
+        RESELLER
+    } else if caller.sites.is_some() {
+        PART
+    } else if !caller.has(Scope::Read) {
+        BILLING
+    } else {
+        CUSTOMER
+    }
+}
 
 impl Frame {
     /// The frame of a page that belongs to this entry of the menu.
@@ -73,11 +111,6 @@ impl Frame {
         at: &str,
         live: u32,
     ) -> Result<Self> {
-        let menu = if viewer.caller.is_provider() {
-            PROVIDER
-        } else {
-            CUSTOMER
-        };
         let acting = match viewer.acts_for() {
             Some(id) => sessions::account_name(control, id).await?,
             None => None,
@@ -86,9 +119,12 @@ impl Frame {
             Some(id) if acting.is_none() => accounts::get(control, &viewer.caller, id).await.ok(),
             _ => None,
         };
+        let sold_by = own.as_ref().and_then(|own| own.reseller);
+        let look = brand::to(control, viewer, sold_by).await?;
         Ok(Self {
+            look,
             title: title.to_owned(),
-            nav: menu
+            nav: menu(&viewer.caller)
                 .iter()
                 .map(|(href, label)| Link {
                     href,
@@ -118,6 +154,7 @@ pub fn page(template: &impl Template) -> Result<Response> {
 }
 
 const SCRIPT: &str = include_str!("../../../../web/panel.js");
+const PASSKEY: &str = include_str!("../../../../web/passkey.js");
 const ICON: &str = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="4" fill="#0b6678"/><path d="M3 7q2.5-3 5 0t5 0M3 11q2.5-3 5 0t5 0" fill="none" stroke="#fff" stroke-width="1.6"/></svg>"##;
 
 /// Heights and heats are classes: the policy allows no style within a page.
@@ -136,7 +173,7 @@ static STYLE: LazyLock<String> = LazyLock::new(|| {
     css
 });
 static VERSION: LazyLock<String> = LazyLock::new(|| {
-    sha256(format!("{}{SCRIPT}", *STYLE))
+    sha256(format!("{}{SCRIPT}{PASSKEY}", *STYLE))
         .chars()
         .take(12)
         .collect()
@@ -147,6 +184,7 @@ pub async fn asset(Path(name): Path<String>) -> Result<Response> {
     let (kind, text) = match name.as_str() {
         "panel.css" => ("text/css; charset=utf-8", STYLE.as_str()),
         "panel.js" => ("text/javascript; charset=utf-8", SCRIPT),
+        "passkey.js" => ("text/javascript; charset=utf-8", PASSKEY),
         "icon.svg" => ("image/svg+xml", ICON),
         _ => return Err(Refusal::not_found("file", "of this name")),
     };

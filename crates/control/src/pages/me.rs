@@ -9,7 +9,7 @@ use super::fields::{Fields, id};
 use super::frame::{Frame, page as written};
 use super::words::ago;
 use crate::app::sessions::{self, Place, Viewer};
-use crate::app::{people, second};
+use crate::app::{passkeys, people, second};
 use crate::control::Control;
 use crate::refusal::Result;
 
@@ -30,6 +30,7 @@ struct Me {
     accounts: Vec<(String, String, bool)>,
     sessions: Vec<Row>,
     second: bool,
+    passkeys: usize,
     codes_left: usize,
     manages: bool,
 }
@@ -64,6 +65,7 @@ pub async fn page(State(control): State<Control>, viewer: Viewer) -> Result<Resp
         accounts,
         sessions,
         second: second::is_on(&viewer.person),
+        passkeys: passkeys::of(&viewer.person).len(),
         manages: viewer.caller.has(Scope::Manage),
         codes_left: second::codes_left(&viewer.person),
     })

@@ -4,17 +4,22 @@
 
 mod accounts;
 mod audit;
+mod brand;
 mod cluster;
 mod dns;
 mod door;
 mod entry;
 mod fields;
 mod frame;
+mod limits;
 mod live;
 mod me;
 mod nodes;
 mod operations;
+mod passkeys;
 mod people;
+mod plans;
+mod resellers;
 mod second;
 mod servers;
 mod settings;
@@ -23,6 +28,7 @@ mod site_settings;
 mod sites;
 mod squeeze;
 mod tokens;
+mod usage;
 mod words;
 
 use axum::Router;
@@ -53,6 +59,8 @@ pub enum Who {
     Anybody,
     /// Whoever is logged in; what is seen depends on what they reach.
     Person,
+    /// Whoever sells: the provider's staff or a reseller's people, while they act for no account.
+    Seller,
     /// The provider's staff, while it acts for no account.
     Provider,
 }
@@ -72,11 +80,13 @@ macro_rules! table {
     (@POST $handler:path) => { post($handler) };
 }
 
-// A form that changes only what is the person's own needs no more than to be logged in.
+// What is only the person's own needs no more than to be logged in: `Billing` is the least that
+// anybody has.
 table! {
     GET "/" Anybody Read entry::home;
     GET "/login" Anybody Read entry::login;
     POST "/login" Anybody Read entry::log_in;
+    POST "/login/passkey" Anybody Read passkeys::log_in;
     GET "/login/second" Anybody Read entry::second;
     POST "/login/second" Anybody Read entry::pass;
     GET "/forgotten" Anybody Read entry::forgotten;
@@ -84,21 +94,26 @@ table! {
     GET "/welcome/{secret}" Anybody Read entry::invited;
     POST "/welcome/{secret}" Anybody Read entry::welcome;
     GET "/assets/{name}" Anybody Read frame::asset;
-    POST "/logout" Person Read entry::log_out;
-    GET "/live" Person Read live::stream;
-    GET "/me" Person Read me::page;
-    POST "/me/password" Person Read me::password;
-    POST "/me/sessions/{id}/end" Person Read me::end;
-    GET "/me/second" Person Read second::page;
-    POST "/me/second" Person Read second::switch_on;
-    POST "/me/second/off" Person Read second::switch_off;
-    POST "/me/second/codes" Person Read second::renew_codes;
-    POST "/act" Person Read me::act;
+    GET "/brands/{name}" Anybody Read brand::file;
+    POST "/logout" Person Billing entry::log_out;
+    GET "/live" Person Billing live::stream;
+    GET "/me" Person Billing me::page;
+    POST "/me/password" Person Billing me::password;
+    POST "/me/sessions/{id}/end" Person Billing me::end;
+    GET "/me/second" Person Billing second::page;
+    POST "/me/second" Person Billing second::switch_on;
+    POST "/me/second/off" Person Billing second::switch_off;
+    POST "/me/second/codes" Person Billing second::renew_codes;
+    GET "/me/passkeys" Person Billing passkeys::page;
+    POST "/me/passkeys" Person Billing passkeys::add;
+    POST "/me/passkeys/remove" Person Billing passkeys::remove;
+    POST "/act" Person Billing me::act;
     GET "/tokens" Person Manage tokens::page;
     POST "/tokens" Person Manage tokens::create;
     POST "/tokens/{id}/end" Person Manage tokens::end;
     GET "/people" Person Read people::page;
     POST "/people" Person Manage people::invite;
+    GET "/plan" Person Billing usage::page;
     POST "/people/{id}/remove" Person Manage people::remove;
     POST "/people/{id}/second/off" Person Manage people::take_second_away;
     GET "/cluster" Provider Read cluster::page;
@@ -120,12 +135,28 @@ table! {
     POST "/settings/mail" Provider Manage settings::change_mail;
     POST "/settings/dns" Provider Manage settings::change_dns;
     POST "/settings/mail/try" Provider Manage settings::try_mail;
-    GET "/accounts" Provider Read accounts::list;
-    POST "/accounts" Provider Manage accounts::create;
-    GET "/accounts/{id}" Provider Read accounts::page;
-    POST "/accounts/{id}/suspend" Provider Manage accounts::suspend;
-    POST "/accounts/{id}/unsuspend" Provider Manage accounts::unsuspend;
-    POST "/accounts/{id}/invite" Provider Manage accounts::invite;
+    GET "/accounts" Seller Read accounts::list;
+    POST "/accounts" Seller Manage accounts::create;
+    GET "/accounts/{id}" Seller Read accounts::page;
+    POST "/accounts/{id}/plan" Seller Manage accounts::move_it;
+    POST "/accounts/{id}/suspend" Seller Manage accounts::suspend;
+    POST "/accounts/{id}/unsuspend" Seller Manage accounts::unsuspend;
+    POST "/accounts/{id}/invite" Seller Manage accounts::invite;
+    GET "/plans" Seller Read plans::list;
+    POST "/plans" Seller Manage plans::create;
+    GET "/plans/{id}" Seller Read plans::page;
+    POST "/plans/{id}" Seller Manage plans::change;
+    POST "/plans/{id}/delete" Seller Manage plans::delete;
+    GET "/brand" Seller Read brand::page;
+    POST "/brand" Seller Manage brand::change;
+    POST "/brand/logo" Seller Manage brand::logo;
+    POST "/brand/logo/remove" Seller Manage brand::no_logo;
+    GET "/resellers" Provider Read resellers::list;
+    POST "/resellers" Provider Manage resellers::create;
+    GET "/resellers/{id}" Provider Read resellers::page;
+    POST "/resellers/{id}" Provider Manage resellers::change;
+    POST "/resellers/{id}/invite" Provider Manage resellers::invite;
+    POST "/resellers/{id}/delete" Provider Manage resellers::delete;
     GET "/operations" Person Read operations::list;
     GET "/operations/{id}" Person Read operations::page;
     GET "/audit" Person Read audit::page;
@@ -152,5 +183,5 @@ pub fn router(control: &Control) -> Router<Control> {
             middleware::from_fn_with_state((control.clone(), it.who, it.scope), door::guard);
         router = router.route(it.path, (it.handler)().route_layer(guard));
     }
-    router.layer(middleware::from_fn(door::outer))
+    router.layer(middleware::from_fn_with_state(control.clone(), door::outer))
 }

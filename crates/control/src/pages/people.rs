@@ -1,4 +1,4 @@
-//! The people of the provider, or of an account.
+//! The people of the provider, of a reseller, or of an account.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -6,6 +6,7 @@ use axum::response::{Redirect, Response};
 
 use super::fields::{Fields, id};
 use super::frame::{Frame, page as written};
+use crate::app::invitations::{self, Invitation};
 use crate::app::sessions::Viewer;
 use crate::app::{people, second};
 use crate::control::Control;
@@ -27,6 +28,7 @@ struct People {
     people: Vec<Row>,
     link: String,
     manages: bool,
+    in_account: bool,
     roles: &'static [(&'static str, &'static str)],
 }
 
@@ -39,8 +41,10 @@ const MEMBERS: &[(&str, &str)] = &[
     ("manager", "manager: everything but these people"),
     ("deployer", "deployer: looks and deploys"),
     ("reader", "reader: looks"),
+    ("billing", "billing: sees the plan and its use"),
     ("owner", "owner: everything"),
 ];
+const RESELLER: &[(&str, &str)] = &[("owner", "one of you: everything")];
 
 async fn with_link(control: &Control, viewer: &Viewer, link: String) -> Result<Response> {
     let row = |one: people::Listed| Row {
@@ -60,11 +64,12 @@ async fn with_link(control: &Control, viewer: &Viewer, link: String) -> Result<R
             .collect(),
         link,
         manages: viewer.manages_people(),
-        roles: if viewer.caller.is_provider() {
-            STAFF
-        } else {
-            MEMBERS
+        roles: match (viewer.caller.is_provider(), viewer.caller.sells()) {
+            (true, _) => STAFF,
+            (false, true) => RESELLER,
+            (false, false) => MEMBERS,
         },
+        in_account: !viewer.caller.sells(),
     })
 }
 
@@ -79,7 +84,16 @@ pub async fn invite(
     viewer: Viewer,
     fields: Fields,
 ) -> Result<Response> {
-    let path = people::invite(&control, &viewer, fields.text("role"), None).await?;
+    let names = fields.text("sites").split([',', ' ', '\n', '\r']);
+    let wish = Invitation {
+        role: fields.text("role").to_owned(),
+        sites: names
+            .filter(|it| !it.is_empty())
+            .map(str::to_lowercase)
+            .collect(),
+        ..Invitation::default()
+    };
+    let path = invitations::invite(&control, &viewer, wish).await?;
     with_link(&control, &viewer, people::url(&control, &path).await?).await
 }
 

@@ -75,7 +75,7 @@ pub async fn list(
     };
     let all = sites::all(&control, &viewer.caller, &wish, SiteWish::default()).await?;
     let summary = match viewer.caller.account() {
-        Some(own) if !viewer.accounts.is_empty() || viewer.acts_for().is_some() => {
+        Some(own) if viewer.caller.sites.is_none() && viewer.login.account == Some(own) => {
             let uses = accounts::get(&control, &viewer.caller, own).await?.uses;
             format!("{} sites, {} databases", uses.sites, uses.databases)
         }

@@ -45,6 +45,7 @@ fn row(token: Token) -> Row {
     };
     let whose = match (token.role, token.account) {
         (TokenRole::AccountOwner, Some(_)) => ", in one account",
+        (TokenRole::Reseller, _) => ", of a reseller",
         _ => "",
     };
     let ended = token.expires_at.is_some_and(|at| at <= now);
@@ -96,11 +97,13 @@ pub async fn create(
     }
     let wish = CreateToken {
         name: fields.text("name").trim().to_owned(),
-        role: match viewer.caller.is_provider() {
-            true => TokenRole::Provider,
-            false => TokenRole::AccountOwner,
+        role: match (viewer.caller.is_provider(), viewer.caller.sells()) {
+            (true, _) => TokenRole::Provider,
+            (false, true) => TokenRole::Reseller,
+            (false, false) => TokenRole::AccountOwner,
         },
         account: None,
+        reseller: None,
         scopes,
         ttl_s: (days > 0).then_some(days * DAY_S),
     };

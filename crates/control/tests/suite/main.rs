@@ -3,18 +3,23 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer")]
 
 mod bad_input;
+mod brands;
 mod crashes;
 mod dns;
 mod failover;
+mod hostile;
 mod instances;
 mod internal;
 mod mail;
 mod openapi;
 mod panel;
+mod panel_axe;
 mod panel_browser;
+mod panel_passkey;
 mod placement;
 mod process;
 mod refusals;
+mod resellers;
 mod roads;
 mod scrub;
 mod second;

@@ -64,13 +64,26 @@ impl Browser {
             status: answer.status().as_u16(),
             to: header("location"),
             headers: answer.headers().clone(),
-            text: answer.text().await.unwrap(),
+            text: String::from_utf8_lossy(&answer.bytes().await.unwrap()).into_owned(),
         }
     }
 
     pub async fn get(&mut self, path: &str) -> Shown {
         let request = self.http.get(format!("{}{path}", self.base));
         self.read(request).await
+    }
+
+    /// The same as if it had come to this host name.
+    pub async fn get_as(&mut self, path: &str, host: &str) -> Shown {
+        let request = self.http.get(format!("{}{path}", self.base));
+        self.read(request.header("host", host)).await
+    }
+
+    /// Sends these bytes.
+    pub async fn raw(&mut self, path: &str, kind: &str, body: Vec<u8>) -> Shown {
+        let request = self.http.post(format!("{}{path}", self.base));
+        self.read(request.header("content-type", kind).body(body))
+            .await
     }
 
     /// Sends a form with exactly these fields.
@@ -233,7 +246,10 @@ async fn a_customer_sees_nothing_of_another_s_and_nothing_of_the_provider_s() {
     let mut owner = owner(&world).await;
     let mut stranger = customer(&world, &mut owner, &other, "eve@example.com").await;
     let operation = world.get("/v1/operations").await.text("/items/0/id");
-    for it in TABLE.iter().filter(|it| it.who == Who::Provider) {
+    for it in TABLE
+        .iter()
+        .filter(|it| matches!(it.who, Who::Provider | Who::Seller))
+    {
         let path = url(it.path, &site);
         let shown = match it.method.as_str() {
             "GET" => stranger.get(&path).await,

@@ -14,19 +14,19 @@ use undine_model::Bytes;
 use crate::panel::GOOD;
 use crate::world::{World, checkout};
 
-const DESK: (u32, u32) = (1280, 900);
-const PHONE: (u32, u32) = (500, 844);
+pub const DESK: (u32, u32) = (1280, 900);
+pub const PHONE: (u32, u32) = (500, 844);
 /// Keys, as WebDriver names them.
 const TAB: &str = "\u{e004}";
 const ENTER: &str = "\u{e007}";
 const DOWN: &str = "\u{e015}";
 
 /// A browser and its driver; both end with the value.
-struct Chromium {
+pub struct Chromium {
     driver: Child,
     http: reqwest::Client,
     session: String,
-    base: String,
+    pub base: String,
     _profile: tempfile::TempDir,
 }
 
@@ -56,7 +56,7 @@ impl Chromium {
         driver.read_to_end(&mut Vec::new()).map(drop)
     }
 
-    async fn start(world: &World, scripts: bool) -> Self {
+    pub async fn start(world: &World, scripts: bool) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -110,7 +110,7 @@ impl Chromium {
         }
     }
 
-    async fn tell(&self, what: &str, body: Value) -> Value {
+    pub async fn tell(&self, what: &str, body: Value) -> Value {
         let sent = self
             .http
             .post(format!("{}/{what}", self.session))
@@ -122,17 +122,17 @@ impl Chromium {
         answer["value"].take()
     }
 
-    async fn open(&self, path: &str) {
+    pub async fn open(&self, path: &str) {
         self.tell("url", json!({"url": format!("{}{path}", self.base)}))
             .await;
     }
 
-    async fn run(&self, script: &str) -> Value {
+    pub async fn run(&self, script: &str) -> Value {
         self.tell("execute/sync", json!({"script": script, "args": []}))
             .await
     }
 
-    async fn text(&self) -> String {
+    pub async fn text(&self) -> String {
         let body = self.element("body").await;
         let url = format!("{}/element/{body}/text", self.session);
         let answer: Value = self
@@ -147,7 +147,7 @@ impl Chromium {
         answer["value"].as_str().unwrap_or_default().to_owned()
     }
 
-    async fn element(&self, css: &str) -> String {
+    pub async fn element(&self, css: &str) -> String {
         let found = self
             .tell("element", json!({"using": "css selector", "value": css}))
             .await;
@@ -162,19 +162,19 @@ impl Chromium {
             .to_owned()
     }
 
-    async fn write(&self, css: &str, text: &str) {
+    pub async fn write(&self, css: &str, text: &str) {
         let element = self.element(css).await;
         self.tell(&format!("element/{element}/value"), json!({"text": text}))
             .await;
     }
 
-    async fn click(&self, css: &str) {
+    pub async fn click(&self, css: &str) {
         let element = self.element(css).await;
         self.tell(&format!("element/{element}/click"), json!({}))
             .await;
     }
 
-    async fn until(&self, wanted: &str) {
+    pub async fn until(&self, wanted: &str) {
         let since = Instant::now();
         loop {
             let text = self.text().await;
@@ -190,7 +190,7 @@ impl Chromium {
     }
 
     /// Pictures at both widths; nothing is wider than the window.
-    async fn pictures(&self, name: &str) {
+    pub async fn pictures(&self, name: &str) {
         let folder = folder();
         for (word, (width, height)) in [("phone", PHONE), ("desk", DESK)] {
             self.tell("window/rect", json!({"width": width, "height": height}))
@@ -253,7 +253,7 @@ impl Chromium {
         self.press(text).await;
     }
 
-    async fn come_in(&self, link: &str, email: &str) {
+    pub async fn come_in(&self, link: &str, email: &str) {
         let secret = link.trim().rsplit('/').next().unwrap().to_owned();
         self.open(&format!("/welcome/{secret}")).await;
         self.write("[name=email]", email).await;
@@ -269,7 +269,7 @@ fn folder() -> PathBuf {
     folder
 }
 
-fn owner_link(world: &World) -> String {
+pub fn owner_link(world: &World) -> String {
     std::fs::read_to_string(world.instances[0].state.path().join("owner-link")).unwrap()
 }
 

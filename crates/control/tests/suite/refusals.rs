@@ -50,6 +50,9 @@ async fn things(world: &World) -> Things {
         .post("/v1/join-tokens", json!({"role": "node"}))
         .await
         .expect(201);
+    let wish = json!({"name": "north", "limits": reseller_limits()});
+    let reseller = world.post("/v1/resellers", wish).await.expect(201);
+    let reseller = reseller.text("/id");
     let ids = BTreeMap::from([
         ("servers", server),
         ("accounts", victim.clone()),
@@ -60,6 +63,7 @@ async fn things(world: &World) -> Things {
         ("operations", operation["id"].as_str().unwrap().to_owned()),
         ("nodes", world.get("/v1/nodes").await.text("/items/0/id")),
         ("plans", world.get("/v1/plans").await.text("/items/0/id")),
+        ("resellers", reseller),
         ("join-tokens", join.text("/join_token/id")),
         ("profiles", "static".to_owned()),
     ]);
@@ -77,6 +81,8 @@ fn example(method: &str, path: &str, things: &Things) -> Option<Value> {
     Some(match (method, path) {
         ("POST", "/v1/plans") => json!({"name": "p", "limits": limits()}),
         ("PATCH", "/v1/plans/{id}") => json!({"limits": limits()}),
+        ("POST", "/v1/resellers") => json!({"name": "r", "limits": reseller_limits()}),
+        ("PATCH", "/v1/resellers/{id}") => json!({"limits": reseller_limits()}),
         ("POST", "/v1/accounts") => json!({"name": "new", "plan": "standard"}),
         ("PATCH", "/v1/accounts/{id}") => json!({"plan": "standard"}),
         ("POST", "/v1/tokens") => {
@@ -107,6 +113,12 @@ fn example(method: &str, path: &str, things: &Things) -> Option<Value> {
         ("POST", path) if path.contains("/{id}/") => json!({}),
         other => panic!("no example request for {other:?}: add it here"),
     })
+}
+
+fn reseller_limits() -> Value {
+    let mut limits = limits();
+    limits["accounts"] = json!(1);
+    limits
 }
 
 fn limits() -> Value {

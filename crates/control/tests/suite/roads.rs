@@ -411,7 +411,8 @@ async fn a_suspended_account_s_sites_say_so() {
     let update = undine_control::routes::update_after(control, 0)
         .await
         .unwrap();
-    assert_eq!(update.routes[0].target, undine_api::edge::Target::Suspended);
+    let suspended = undine_api::edge::Target::Suspended { words: None };
+    assert_eq!(update.routes[0].target, suspended);
     // The guest hears of it by the reconciler.
     for _ in 0..150 {
         let told = node

@@ -85,7 +85,9 @@ async fn a_program_gets_the_same_as_json() {
 async fn states_without_a_server_are_told_in_words() {
     let world = World::new().await;
     world.put(route("down.test", Target::Unavailable)).await;
-    world.put(route("suspended.test", Target::Suspended)).await;
+    world
+        .put(route("suspended.test", Target::Suspended { words: None }))
+        .await;
     let old = Target::Redirect {
         to: "https://new.test".to_owned(),
     };

@@ -10,6 +10,7 @@ mod v0010_people;
 mod v0011_second_step;
 mod v0012_scrub;
 mod v0015_mail;
+mod v0016_resellers;
 
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode,
@@ -32,6 +33,7 @@ impl MigratorTrait for Steps {
             Box::new(v0011_second_step::Step),
             Box::new(v0012_scrub::Step),
             Box::new(v0015_mail::Step),
+            Box::new(v0016_resellers::Step),
         ]
     }
 }

@@ -22,6 +22,7 @@ plain!(
     people::Link,
     people::Failures,
     mail::Mail,
+    tenancy::Reseller,
     tenancy::Plan,
     tenancy::Account,
     tenancy::Token,

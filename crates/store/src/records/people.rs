@@ -1,7 +1,8 @@
 //! People who log in to the panel: who they are, what they reach, where they are logged in.
 
 use serde_json::Value as Json;
-use undine_model::{AccountId, Id};
+use undine_model::{AccountId, Id, ResellerId};
+use uuid::Uuid;
 
 use crate::record::{record, words};
 
@@ -35,6 +36,8 @@ words! {
         Operator = "operator",
         /// Looks at everything and acts for accounts, with a banner and an audit row.
         Support = "support",
+        /// Sells hosting on: has plans and customers of its own.
+        Reseller = "reseller",
         /// Nothing: a customer, who reaches accounts by membership.
         None = "none",
     }
@@ -51,6 +54,8 @@ words! {
         Deployer = "deployer",
         /// Looks.
         Reader = "reader",
+        /// Sees the plan and what is used of it, nothing else.
+        Billing = "billing",
     }
 }
 
@@ -67,9 +72,13 @@ record! {
         password_hash: String,
         /// The second step of their log-in, if they have one; its secret is sealed.
         second: Option<Json>,
+        /// The reseller that they are of.
+        reseller: Option<ResellerId>,
+        /// The passkeys that they log in with.
+        passkeys: Option<Json>,
     }
     /// Which people.
-    filter PersonFilter { email: String, staff: Staff }
+    filter PersonFilter { email: String, staff: Staff, reseller: ResellerId }
     frozen {}
 }
 
@@ -82,6 +91,8 @@ record! {
         account: AccountId,
         /// As what.
         role: Member,
+        /// The only sites of it that they reach; without, all of them.
+        sites: Option<Vec<Uuid>>,
     }
     /// Which memberships.
     filter MembershipFilter { person: PersonId, account: AccountId }
@@ -124,6 +135,10 @@ record! {
         account: Option<AccountId>,
         /// As what.
         role: Member,
+        /// The only sites of it.
+        sites: Option<Vec<Uuid>>,
+        /// The reseller that a new person is of.
+        reseller: Option<ResellerId>,
         /// When it ends.
         expires_at: i64,
     }

@@ -1,7 +1,7 @@
 //! Who may do what: plans, accounts, tokens, and the audit of what they did.
 
 use serde_json::Value as Json;
-use undine_model::{AccountId, Id, PlanId, Slug, TokenId};
+use undine_model::{AccountId, Id, PlanId, ResellerId, Slug, TokenId};
 use uuid::Uuid;
 
 use crate::record::{record, words};
@@ -12,15 +12,32 @@ pub enum AuditKind {}
 pub type AuditId = Id<AuditKind>;
 
 record! {
+    /// Somebody who sells hosting on: has plans and customers of its own, within limits.
+    Reseller, "reseller" in "resellers", id ResellerId {
+        /// Its name.
+        name: Slug,
+        /// What its plans and accounts may be in all.
+        limits: Json,
+        /// How the panel looks to its customers.
+        brand: Option<Json>,
+    }
+    /// Which resellers.
+    filter ResellerFilter { name: Slug }
+    frozen {}
+}
+
+record! {
     /// The limits that accounts on it have.
     Plan, "plan" in "plans", id PlanId {
         /// Its name.
         name: Slug,
         /// The limits.
         limits: Json,
+        /// Whose it is, unless it is the provider's.
+        reseller: Option<ResellerId>,
     }
     /// Which plans.
-    filter PlanFilter { name: Slug }
+    filter PlanFilter { name: Slug, reseller: ResellerId }
     frozen {}
 }
 
@@ -31,8 +48,17 @@ words! {
         Active = "active",
         /// Its sites show the page for suspended sites.
         Suspended = "suspended",
+        /// The same by the provider: its reseller cannot end it.
+        Held = "held",
         /// Being removed with all it has.
         Deleting = "deleting",
+    }
+}
+
+impl AccountState {
+    /// Do its sites show the page for suspended sites?
+    pub const fn is_suspended(self) -> bool {
+        matches!(self, Self::Suspended | Self::Held)
     }
 }
 
@@ -45,9 +71,11 @@ record! {
         plan: PlanId,
         /// Whether it is served.
         state: AccountState,
+        /// Whose customer it is, unless the provider's: always whose its plan is.
+        reseller: Option<ResellerId>,
     }
     /// Which accounts.
-    filter AccountFilter { name: Slug, plan: PlanId, state: AccountState }
+    filter AccountFilter { name: Slug, plan: PlanId, state: AccountState, reseller: ResellerId }
     frozen {}
 }
 
@@ -58,6 +86,8 @@ words! {
         Provider = "provider",
         /// An account's owner: that account only.
         AccountOwner = "account_owner",
+        /// A reseller: its plans and its customers' accounts.
+        Reseller = "reseller",
     }
 }
 
@@ -72,6 +102,8 @@ record! {
         role: Role,
         /// The only account that it reaches.
         account: Option<AccountId>,
+        /// The reseller that it acts for.
+        reseller: Option<ResellerId>,
         /// What it may do; empty is all that its role may.
         scopes: Vec<String>,
         /// When it ends.
@@ -82,7 +114,7 @@ record! {
         revoked_at: Option<i64>,
     }
     /// Which tokens.
-    filter TokenFilter { role: Role, account: AccountId }
+    filter TokenFilter { role: Role, account: AccountId, reseller: ResellerId }
     frozen { last_used_at }
 }
 

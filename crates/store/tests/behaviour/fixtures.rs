@@ -90,6 +90,7 @@ pub fn plan(name: &str) -> Plan {
         updated_at: T0,
         name: slug(name),
         limits: json!({ "sites": 10 }),
+        reseller: None,
     }
 }
 
@@ -102,6 +103,7 @@ pub fn account(name: &str, plan: PlanId) -> Account {
         name: slug(name),
         plan,
         state: AccountState::Active,
+        reseller: None,
     }
 }
 
@@ -134,6 +136,7 @@ pub fn token(secret: &str, account: Option<AccountId>) -> Token {
             Role::Provider
         },
         account,
+        reseller: None,
         scopes: vec!["sites:write".to_owned()],
         expires_at: Some(T0 + 1_000),
         last_used_at: None,
