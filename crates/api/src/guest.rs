@@ -12,6 +12,12 @@ use serde::{Deserialize, Serialize};
 use undine_manifest::{Manifest, ManifestDelta};
 use undine_model::{Bytes, ReleaseId, ServerId, SiteId};
 
+mod files;
+
+pub use files::{Expect, FileTask, Files, Follow, LogPiece, Piece, Put};
+
+use crate::public::{FileEntry, FilePage};
+
 /// The name of the virtio-serial port.
 pub const PORT: &str = "undine.agent";
 /// The largest payload of a frame: the whole manifest of a server with thousands of sites is one.
@@ -68,6 +74,12 @@ pub enum Ask {
     Usage,
     /// The last lines of a site's log.
     Logs(Logs),
+    /// What a site's log has said since it was asked before.
+    Follow(Follow),
+    /// Something with a site's files, as the site's own user.
+    Files(Files),
+    /// Make an empty release that files can be put into, unless it is there.
+    Blank(Activate),
     /// Stop services, unmount the data disk, power off.
     Shutdown,
 }
@@ -216,7 +228,7 @@ pub enum Answer {
     Applied(Applied),
     /// To `health`.
     Health(Health),
-    /// To `upload`: what was taken.
+    /// To `upload`, and to `files` for an archive: what was taken.
     Uploaded {
         /// Files in the release.
         files: u64,
@@ -227,6 +239,14 @@ pub enum Answer {
     Usage(Vec<SiteUsage>),
     /// To `logs`.
     Logs(Vec<String>),
+    /// To `follow`.
+    Followed(LogPiece),
+    /// To `files`: what is in a folder.
+    Listed(FilePage),
+    /// To `files`: a piece of a file.
+    Piece(Piece),
+    /// To `files`: the file or folder as it is now.
+    File(FileEntry),
 }
 
 /// How far the agent is.
@@ -327,6 +347,8 @@ pub enum FailureKind {
     BadArchive,
     /// A quota or the disk is full.
     Full,
+    /// What is there is not what was expected.
+    Conflict,
     /// Something in the server failed.
     Internal,
 }

@@ -20,7 +20,7 @@ pub use cluster::{
 };
 pub use observe::{MetricKind, Metrics, Operation, ResolutionName};
 pub use server::Server;
-pub use site::{Database, LogName, Site};
+pub use site::{Database, Files, LogName, Site};
 pub use tenancy::{Account, Plan, RoleName, ScopeName, Token};
 
 /// Host sites on servers that outlive their machines.

@@ -13,6 +13,7 @@ use undine_store::{Db, Store};
 
 use crate::app::dns::DnsBook;
 use crate::app::brand::Brands;
+use crate::app::tail::Tails;
 use crate::asking::AskBook;
 use crate::blobs::Blobs;
 use crate::clock::now_ms;
@@ -176,6 +177,8 @@ pub struct Inner {
     pub failpoints: Failpoints,
     /// An operation was made here.
     pub work: Notify,
+    /// Who follows sites' logs here.
+    pub tails: Tails,
     /// When this process started.
     pub started_at: i64,
 }
@@ -230,6 +233,7 @@ impl Control {
             pushes: PushLocks::default(),
             brands: Brands::default(),
             work: Notify::new(),
+            tails: Tails::default(),
             started_at: now_ms(),
             store: parts.store,
             store_url: parts.store_url,

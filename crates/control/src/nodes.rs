@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use undine_api::guest::{Answer, Ask, Upload};
+use undine_api::guest::{Answer, Ask, FileTask, Files, Upload};
 use undine_api::internal::Role;
 use undine_api::node::{
     FetchImage, GuestCall, ImageStatus, JoinSpec, JoinStatus, NodeStatus, ReplicaSpec,
@@ -20,6 +20,8 @@ use undine_store::Node;
 const QUICK: Duration = Duration::from_secs(10);
 /// A guest applies a manifest within this time, also under emulation.
 const APPLY: Duration = Duration::from_secs(120);
+/// An archive is made or unpacked within this time, also under emulation.
+const ARCHIVE: Duration = Duration::from_secs(300);
 /// An application installs itself within this time, also under emulation.
 const INSTALL: Duration = Duration::from_secs(900);
 
@@ -173,7 +175,12 @@ impl NodeClient {
         let path = format!("/node/v1/servers/{server}/guest");
         let deadline = match ask {
             Ask::Install(_) => INSTALL,
+            Ask::Files(Files {
+                task: FileTask::Pack { .. } | FileTask::Unpack { .. },
+                ..
+            }) => ARCHIVE,
             Ask::Apply(_) | Ask::ApplyDelta(_) | Ask::Activate(_) => APPLY,
+            Ask::Files(_) | Ask::Blank(_) => APPLY,
             _ => QUICK,
         };
         self.0

@@ -17,7 +17,7 @@ use crate::fail::{Doing, Outcome, failure};
 use crate::journal::{Applied, Journal};
 use crate::paths::Paths;
 use crate::release::Releases;
-use crate::{disk, files, health, identity, install, logs, site, stop, usage};
+use crate::{disk, files, health, identity, install, logs, site, site_files, stop, usage};
 
 /// What outlives the agent, but not the server: kept in `/run`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -89,6 +89,21 @@ impl Agent {
                 logs::tail(&self.paths.site(site.uid), ask.log, ask.lines)
                     .doing("read the log")
                     .map(Answer::Logs)
+            }
+            Ask::Follow(ask) => {
+                let (site, _) = self.site(ask.site)?;
+                logs::follow(&self.paths.site(site.uid), &ask)
+                    .doing("read the log")
+                    .map(Answer::Followed)
+            }
+            Ask::Files(ask) => {
+                let (site, _) = self.site(ask.site)?;
+                site_files::run(&self.releases(site), ask.task)
+            }
+            Ask::Blank(ask) => {
+                let (site, _) = self.site(ask.site)?;
+                self.releases(site).blank(ask.release)?;
+                Ok(Answer::Done)
             }
             Ask::Shutdown => {
                 stop::power_off(&self.paths, self.applied.as_ref())?;

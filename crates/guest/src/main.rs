@@ -22,6 +22,7 @@ mod port;
 mod release;
 mod session;
 mod site;
+mod site_files;
 mod stop;
 mod sys;
 mod units;

@@ -45,6 +45,22 @@ impl Releases {
         }
     }
 
+    /// Where things are.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// Makes an empty release for files that are put into it one by one, unless it is there.
+    pub fn blank(&self, release: ReleaseId) -> Outcome<()> {
+        if self.at.release(release).is_dir() {
+            return Ok(());
+        }
+        let folder = self.stage(release)?;
+        let seen = folder.join(&self.site.settings.document_root);
+        fs::create_dir_all(&seen).doing("make the folder that visitors see")?;
+        self.settle(&folder, release)
+    }
+
     /// An empty folder in which to build a release.
     pub fn stage(&self, release: ReleaseId) -> Outcome<PathBuf> {
         let folder = self.at.incoming().join(release.to_string());

@@ -1,9 +1,9 @@
-//! The four kernel calls that no safe crate offers: entropy, project ids, quotas, reboot-free.
+//! The kernel calls that no safe crate offers: entropy, project ids, quotas, file system ids.
 //!
 //! Each wrapper takes and returns plain values; nothing unsafe leaves this file.
 #![allow(
     unsafe_code,
-    reason = "ioctl and quotactl have no safe wrapper; all of them are here, with fixed layouts"
+    reason = "ioctl, quotactl and setfsuid have no safe wrapper; all of them are here, with fixed layouts"
 )]
 
 use std::ffi::CString;
@@ -51,6 +51,21 @@ pub fn add_entropy(bytes: &[u8]) -> io::Result<()> {
     check(unsafe { libc::ioctl(device.as_raw_fd(), RNDADDENTROPY, &raw const info) })?;
     // SAFETY: the request takes no argument.
     check(unsafe { libc::ioctl(device.as_raw_fd(), RNDRESEEDCRNG) })
+}
+
+/// This thread's files are made and found with the rights of this user and group from now on.
+pub fn set_fs_ids(uid: u32, gid: u32) -> io::Result<()> {
+    // SAFETY: plain numbers; both calls are about the calling thread alone.
+    let now = unsafe {
+        libc::setfsgid(gid);
+        libc::setfsuid(uid);
+        // They tell only what was before; a number that nobody has changes nothing.
+        (libc::setfsuid(u32::MAX), libc::setfsgid(u32::MAX))
+    };
+    if (now.0.cast_unsigned(), now.1.cast_unsigned()) != (uid, gid) {
+        return Err(io::Error::from(io::ErrorKind::PermissionDenied));
+    }
+    Ok(())
 }
 
 #[repr(C)]

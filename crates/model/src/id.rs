@@ -148,6 +148,8 @@ ids! {
     TokenId = Token;
     /// One instance of control.
     InstanceId = Instance;
+    /// A file on its way to a site.
+    UploadId = Upload;
     /// A public door.
     EdgeId = Edge;
 }

@@ -7,12 +7,14 @@ pub mod address;
 pub mod id;
 pub mod lifecycle;
 pub mod name;
+pub mod path;
 pub mod unit;
 
 pub use address::{NoEpochAddress, epoch_address};
 pub use id::{
     AccountId, DatabaseId, EdgeId, Id, InstanceId, NodeId, OperationId, PlanId, ReleaseId,
-    ReplicaId, ResellerId, ServerId, SiteId, TokenId,
+    ReplicaId, ResellerId, ServerId, SiteId, TokenId, UploadId,
 };
 pub use name::{AppName, DomainName, InvalidName, NodeName, ProfileName, Slug};
+pub use path::{InvalidPath, SitePath};
 pub use unit::{Bytes, MilliCpu};

@@ -3,6 +3,7 @@
 //! real ones must, and refuse a delta whose base they do not have.
 
 mod disk;
+mod files;
 mod guard;
 mod guest;
 mod serve;

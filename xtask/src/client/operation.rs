@@ -169,7 +169,7 @@ fn answer(given: &Value) -> Result<Answer> {
         return Ok(Answer::Empty);
     };
     let (kind, media) = content.iter().next().context("its answer has no content")?;
-    if kind == "text/event-stream" {
+    if kind == "text/event-stream" || kind == "application/octet-stream" {
         return Ok(Answer::Stream);
     }
     let name = media["schema"]["$ref"]

@@ -8,6 +8,7 @@
 mod cluster;
 mod dns;
 mod mail;
+mod files;
 mod observe;
 mod server;
 mod site;
@@ -16,6 +17,7 @@ mod tenancy;
 pub use cluster::*;
 pub use dns::*;
 pub use mail::*;
+pub use files::*;
 pub use observe::*;
 pub use server::*;
 pub use site::*;

@@ -70,6 +70,9 @@ pub enum Site {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Its files: `current` is the live release, `shared` outlives releases.
+    #[command(subcommand)]
+    Files(Files),
     /// The last lines of its log.
     Logs {
         /// Domain or id.
@@ -80,6 +83,12 @@ pub enum Site {
         /// How many lines.
         #[arg(long, default_value_t = 50)]
         lines: u32,
+        /// Go on with what is new, until interrupted.
+        #[arg(long, short)]
+        follow: bool,
+        /// Only lines with this text; with --follow.
+        #[arg(long, requires = "follow")]
+        find: Option<String>,
     },
     /// What to put into DNS for it, and what stands there now.
     Dns {
@@ -118,6 +127,49 @@ pub enum Site {
         sure: Sure,
         #[command(flatten)]
         waiting: Waiting,
+    },
+}
+
+/// A site's files.
+#[derive(Subcommand)]
+pub enum Files {
+    /// What is in a folder.
+    Ls {
+        /// Domain or id.
+        site: String,
+        /// The folder, such as current/css; the top without one.
+        #[arg(default_value = "")]
+        path: String,
+    },
+    /// Fetch a file.
+    Get {
+        /// Domain or id.
+        site: String,
+        /// The file, such as current/index.html.
+        path: String,
+        /// Where to write it, `-` for the screen; without one, under its own name here.
+        to: Option<PathBuf>,
+    },
+    /// Send a file; one of the same name is replaced.
+    Put {
+        /// Domain or id.
+        site: String,
+        /// The file here.
+        from: PathBuf,
+        /// Its path there, such as current/index.html.
+        path: String,
+        /// Only where nothing is yet.
+        #[arg(long)]
+        new: bool,
+    },
+    /// Remove a file, or a folder with all that is in it.
+    Rm {
+        /// Domain or id.
+        site: String,
+        /// Its path.
+        path: String,
+        #[command(flatten)]
+        sure: Sure,
     },
 }
 

@@ -3,6 +3,7 @@
 mod catalogue;
 mod cluster;
 mod mail;
+mod files;
 mod observe;
 mod server;
 mod site;

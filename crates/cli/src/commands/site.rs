@@ -2,15 +2,18 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use futures_util::StreamExt as _;
 use tokio_util::io::ReaderStream;
 use undine_api::guest::LogKind;
 use undine_api::public::{CreateDatabase, CreateSite, Rollback, UpdateSite};
 use undine_client::{
-    Body, DeleteSiteQuery, ListReleasesQuery, SiteLogsQuery, UploadReleaseQuery, new_key,
+    Body, DeleteSiteQuery, FollowSiteLogQuery, ListReleasesQuery, SiteLogsQuery,
+    UploadReleaseQuery, new_key,
 };
+use undine_model::path::visible;
 
-use super::{ANY, Context, confirm, every, file};
+use super::{ANY, Context, confirm, every, file, files};
 use crate::args::{Database, LogName, Site, Waiting};
 use crate::pack::pack;
 use crate::show::say;
@@ -100,11 +103,21 @@ pub async fn run(context: &Context, command: Site) -> Result<()> {
             let answer = context.client.update_site(id, ANY, &wish).await?;
             context.follow(answer, &waiting).await
         }
-        Site::Logs { site, log, lines } => logs(context, &site, log, lines).await,
         Site::Dns { site } => {
             let id = context.site(&site).await?;
             context.tell(&context.client.site_dns(id).await?)
         }
+        Site::Files(it) => files::run(context, it).await,
+        Site::Logs {
+            site,
+            log,
+            lines,
+            follow: true,
+            find,
+        } => follow(context, &site, log, lines, find).await,
+        Site::Logs {
+            site, log, lines, ..
+        } => logs(context, &site, log, lines).await,
         Site::Suspend { site, waiting } => {
             let id = context.site(&site).await?;
             let answer = context.client.suspend_site(id, ANY, &new_key()).await?;
@@ -184,10 +197,7 @@ async fn deploy(context: &Context, site: &str, from: &Path, waiting: &Waiting) -
 
 async fn logs(context: &Context, site: &str, log: LogName, lines: u32) -> Result<()> {
     let query = SiteLogsQuery {
-        log: Some(match log {
-            LogName::Access => LogKind::Access,
-            LogName::Error => LogKind::Error,
-        }),
+        log: Some(kind(log)),
         lines: Some(lines),
     };
     let id = context.site(site).await?;
@@ -196,7 +206,49 @@ async fn logs(context: &Context, site: &str, log: LogName, lines: u32) -> Result
         return context.tell(&answer);
     }
     for line in &answer.lines {
-        say!("{line}");
+        // What visitors send stands in it: no letter of theirs moves the cursor.
+        say!("{}", visible(line));
+    }
+    Ok(())
+}
+
+fn kind(log: LogName) -> LogKind {
+    match log {
+        LogName::Access => LogKind::Access,
+        LogName::Error => LogKind::Error,
+    }
+}
+
+/// Prints lines as they are written, until interrupted.
+async fn follow(
+    context: &Context,
+    site: &str,
+    log: LogName,
+    lines: u32,
+    find: Option<String>,
+) -> Result<()> {
+    let query = FollowSiteLogQuery {
+        log: Some(kind(log)),
+        find,
+        lines: Some(lines),
+    };
+    let id = context.site(site).await?;
+    let response = context.client.follow_site_log(id, &query).await?;
+    let mut stream = response.bytes_stream();
+    let mut rest = Vec::new();
+    while let Some(piece) = stream.next().await {
+        rest.extend_from_slice(&piece.context("the log's stream broke off")?);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            let text = String::from_utf8_lossy(&line);
+            let Some(data) = text.strip_prefix("data:") else {
+                continue;
+            };
+            let news: serde_json::Value = serde_json::from_str(data.trim())?;
+            for line in news["lines"].as_array().into_iter().flatten() {
+                say!("{}", visible(line.as_str().unwrap_or_default()));
+            }
+        }
     }
     Ok(())
 }

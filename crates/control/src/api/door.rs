@@ -78,10 +78,13 @@ async fn pass(control: &Control, mut request: Request, next: Next) -> Result<Res
     )
     .await?;
     request.extensions_mut().insert(caller.clone());
-    let archive = request.method() == Method::POST && request.uri().path().ends_with("/releases");
+    let path = request.uri().path();
+    // Streamed through: their size is judged where they are taken.
+    let streamed = (request.method() == Method::POST && path.ends_with("/releases"))
+        || (request.method() == Method::PUT && path.ends_with("/files/content"));
     let key = idempotency_key(&request)?;
     let mut hash = format!("{} {}", request.method(), request.uri());
-    if !archive {
+    if !streamed {
         let (parts, body) = request.into_parts();
         let bytes = whole_body(&parts.headers, body).await?;
         hash = format!("{hash} {}", sha256(&bytes));

@@ -245,22 +245,27 @@ impl NamedQuery {
     }
 }
 
+/// What `If-Match` says.
+pub fn version_wanted(parts: &Parts) -> Result<&str, Refusal> {
+    let Some(value) = parts.headers.get(header::IF_MATCH) else {
+        return Err(Refusal::of(
+            428,
+            "precondition-required",
+            "Say which version you mean",
+            "A change names the version that it is about in If-Match.",
+        )
+        .remedy("Read the thing, send its ETag in If-Match; `*` means any version."));
+    };
+    Ok(value.to_str().unwrap_or_default().trim())
+}
+
 /// `If-Match`, without which nothing is changed.
 pub struct IfMatch(pub Expected);
 
 impl<S: Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Refusal;
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let Some(value) = parts.headers.get(header::IF_MATCH) else {
-            return Err(Refusal::of(
-                428,
-                "precondition-required",
-                "Say which version you mean",
-                "A change names the version that it is about in If-Match.",
-            )
-            .remedy("Read the thing, send its ETag in If-Match; `*` means any version."));
-        };
-        let text = value.to_str().unwrap_or_default().trim();
+        let text = version_wanted(parts)?;
         if text == "*" {
             return Ok(Self(Expected::Any));
         }

@@ -5,8 +5,11 @@ mod accounts;
 mod cluster;
 mod databases;
 mod door;
+pub mod download;
 mod events;
 pub mod extract;
+mod files;
+pub mod logs;
 mod observe;
 mod plans;
 mod releases;
@@ -38,6 +41,8 @@ fn described() -> OpenApiRouter<Control> {
         .merge(cluster::routes())
         .merge(databases::routes())
         .merge(events::routes())
+        .merge(files::routes())
+        .merge(logs::routes())
         .merge(observe::routes())
         .merge(plans::routes())
         .merge(releases::routes())

@@ -1,6 +1,6 @@
 //! Sites: looking at them and at their logs.
 
-use undine_api::guest::{Answer, Ask, LogKind, Logs};
+use undine_api::guest::{Answer, Ask, Follow, LogKind, LogPiece, Logs};
 use undine_api::public::{List, LogLines, Site};
 use undine_model::lifecycle::ServerState;
 use undine_model::{AccountId, DomainName, ServerId, SiteId};
@@ -168,6 +168,30 @@ pub async fn logs(
     });
     match client.guest(server.id, server.epoch, ask).await? {
         Answer::Logs(lines) => Ok(LogLines { lines }),
+        _ => Err(Refusal::unavailable(
+            "The server answered something else than its log.",
+        )),
+    }
+}
+
+/// Texts that are looked for in a log are no longer.
+const LONGEST_FIND: usize = 200;
+
+/// What a site's log has said since a mark, or its last lines, of those with a text.
+pub async fn follow(control: &Control, caller: &Caller, ask: Follow) -> Result<LogPiece> {
+    if ask.find.chars().count() > LONGEST_FIND {
+        return Err(Refusal::invalid(
+            "find",
+            format!("A text to find in a log has at most {LONGEST_FIND} letters."),
+        ));
+    }
+    let site = reach(control, caller, ask.site).await?;
+    let (server, client) = running_server(control, site.server).await?;
+    match client
+        .guest(server.id, server.epoch, Ask::Follow(ask))
+        .await?
+    {
+        Answer::Followed(piece) => Ok(piece),
         _ => Err(Refusal::unavailable(
             "The server answered something else than its log.",
         )),

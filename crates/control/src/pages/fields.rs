@@ -124,6 +124,11 @@ impl Fields {
         parsed.map_err(|error: T::Err| Refusal::invalid(name, capital(&error.to_string())))
     }
 
+    /// What was ticked in a list.
+    pub fn picked(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().filter_map(|name| name.strip_prefix("pick:"))
+    }
+
     /// Has the person written this, as the form asks before something is deleted?
     pub fn confirms(&self, name: &str) -> Result<()> {
         if self.text("confirm").trim() == name {
@@ -134,6 +139,17 @@ impl Fields {
             format!("Nothing was deleted: that was not `{name}`."),
         ))
     }
+}
+
+/// The form does not carry the secret of the session that it is sent in.
+pub fn not_ours() -> Refusal {
+    Refusal::of(
+        403,
+        "form-too-old",
+        "The form is not of this session",
+        "The form was made before you logged in, or elsewhere.",
+    )
+    .remedy("Go back, load the page again and send it once more.")
 }
 
 /// An id within a path.

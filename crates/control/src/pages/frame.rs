@@ -155,6 +155,7 @@ pub fn page(template: &impl Template) -> Result<Response> {
 
 const SCRIPT: &str = include_str!("../../../../web/panel.js");
 const PASSKEY: &str = include_str!("../../../../web/passkey.js");
+const FILES: &str = include_str!("../../../../web/files.js");
 const ICON: &str = r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="4" fill="#0b6678"/><path d="M3 7q2.5-3 5 0t5 0M3 11q2.5-3 5 0t5 0" fill="none" stroke="#fff" stroke-width="1.6"/></svg>"##;
 
 /// Heights and heats are classes: the policy allows no style within a page.
@@ -173,7 +174,7 @@ static STYLE: LazyLock<String> = LazyLock::new(|| {
     css
 });
 static VERSION: LazyLock<String> = LazyLock::new(|| {
-    sha256(format!("{}{SCRIPT}{PASSKEY}", *STYLE))
+    sha256(format!("{}{SCRIPT}{PASSKEY}{FILES}", *STYLE))
         .chars()
         .take(12)
         .collect()
@@ -185,6 +186,7 @@ pub async fn asset(Path(name): Path<String>) -> Result<Response> {
         "panel.css" => ("text/css; charset=utf-8", STYLE.as_str()),
         "panel.js" => ("text/javascript; charset=utf-8", SCRIPT),
         "passkey.js" => ("text/javascript; charset=utf-8", PASSKEY),
+        "files.js" => ("text/javascript; charset=utf-8", FILES),
         "icon.svg" => ("image/svg+xml", ICON),
         _ => return Err(Refusal::not_found("file", "of this name")),
     };

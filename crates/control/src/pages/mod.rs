@@ -8,15 +8,20 @@ mod brand;
 mod cluster;
 mod dns;
 mod door;
+mod edit;
 mod entry;
 mod fields;
+mod file_forms;
+mod files;
 mod frame;
 mod limits;
 mod live;
+mod log;
 mod me;
 mod nodes;
 mod operations;
 mod passkeys;
+mod parcels;
 mod people;
 mod plans;
 mod resellers;
@@ -32,6 +37,7 @@ mod usage;
 mod words;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::Method;
 use axum::middleware;
 use axum::routing::{MethodRouter, get, post};
@@ -166,6 +172,18 @@ table! {
     GET "/sites/{id}" Person Read site::page;
     GET "/sites/{id}/settings" Person Manage site_settings::page;
     POST "/sites/{id}/settings" Person Manage site_settings::change;
+    GET "/sites/{id}/log" Person Read log::page;
+    GET "/sites/{id}/log/live" Person Read log::live;
+    GET "/sites/{id}/files" Person Read files::page;
+    GET "/sites/{id}/files/get" Person Deploy files::get;
+    GET "/sites/{id}/files/edit" Person Deploy edit::page;
+    POST "/sites/{id}/files/edit" Person Deploy edit::save;
+    POST "/sites/{id}/files/upload" Person Deploy parcels::upload;
+    POST "/sites/{id}/files/folder" Person Deploy file_forms::folder;
+    POST "/sites/{id}/files/move" Person Deploy file_forms::rename;
+    POST "/sites/{id}/files/remove" Person Deploy file_forms::remove;
+    POST "/sites/{id}/files/pack" Person Deploy file_forms::pack;
+    POST "/sites/{id}/files/unpack" Person Deploy file_forms::unpack;
     POST "/sites/{id}/suspend" Person Manage site::suspend;
     POST "/sites/{id}/unsuspend" Person Manage site::unsuspend;
     POST "/sites/{id}/retry" Person Manage site::retry;
@@ -175,13 +193,20 @@ table! {
     POST "/sites/{id}/rollback" Person Deploy site::rollback;
 }
 
+/// Forms that are read as they come: each field is measured for itself.
+const STREAMED: &[&str] = &["/sites/{id}/files/edit", "/sites/{id}/files/upload"];
+
 /// All pages.
 pub fn router(control: &Control) -> Router<Control> {
     let mut router = Router::new();
     for it in TABLE {
         let guard =
             middleware::from_fn_with_state((control.clone(), it.who, it.scope), door::guard);
-        router = router.route(it.path, (it.handler)().route_layer(guard));
+        let mut handler = (it.handler)();
+        if STREAMED.contains(&it.path) {
+            handler = handler.layer(DefaultBodyLimit::disable());
+        }
+        router = router.route(it.path, handler.route_layer(guard));
     }
     router.layer(middleware::from_fn_with_state(control.clone(), door::outer))
 }

@@ -8,6 +8,7 @@ mod crashes;
 mod dns;
 mod failover;
 mod hostile;
+mod files;
 mod instances;
 mod internal;
 mod mail;

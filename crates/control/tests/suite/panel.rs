@@ -116,6 +116,27 @@ impl Browser {
         self.bare(path, &fields, &[]).await
     }
 
+    /// Sends a form that carries files: name, name of the file, bytes; in exactly this order.
+    pub async fn parcel(&mut self, path: &str, parts: &[(&str, Option<&str>, &[u8])]) -> Shown {
+        let mut body = Vec::new();
+        for (name, file, bytes) in parts {
+            let file = file.map_or(String::new(), |file| format!("; filename=\"{file}\""));
+            let head = format!(
+                "--frontier\r\ncontent-disposition: form-data; name=\"{name}\"{file}\r\n\r\n"
+            );
+            body.extend_from_slice(head.as_bytes());
+            body.extend_from_slice(bytes);
+            body.extend_from_slice(b"\r\n");
+        }
+        body.extend_from_slice(b"--frontier--\r\n");
+        let request = self
+            .http
+            .post(format!("{}{path}", self.base))
+            .header("content-type", "multipart/form-data; boundary=frontier")
+            .body(body);
+        self.read(request).await
+    }
+
     pub async fn csrf(&mut self) -> String {
         let page = self.get("/me").await.text;
         let after = page

@@ -440,3 +440,61 @@ async fn by_keyboard_alone_a_site_is_added() {
 async fn without_scripts_a_site_is_added_all_the_same() {
     adds_a_site(false).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_uploaded_and_edited_and_the_log_is_watched_in_the_page() {
+    let world = World::new().await;
+    let node = world.node("node-1", Bytes::gib(8)).await;
+    world.server("web-1", "web-php").await;
+    let (account, _) = world.account("bakery").await;
+    let site = world
+        .site("aurora.localhost", &account, "web-1", "php")
+        .await;
+    let browser = Chromium::start(&world, true).await;
+    browser
+        .come_in(&owner_link(&world), "ann@example.com")
+        .await;
+    browser.until("Nothing is wrong").await;
+    browser.open(&format!("/sites/{site}")).await;
+    browser.click("a[href$='/files']").await;
+    browser.until("what visitors see").await;
+    browser.pictures("files-top").await;
+    browser.click("table a[href*='path=current']").await;
+    browser.until("Nothing is here yet").await;
+    let file = world.folder.path().join("hello.txt");
+    std::fs::write(&file, "hello").unwrap();
+    browser
+        .write("[name=file]", &file.display().to_string())
+        .await;
+    browser.click("form[data-upload] button").await;
+    browser.until("hello.txt").await;
+    // The same name again: the page says why not, and goes nowhere.
+    browser
+        .write("[name=file]", &file.display().to_string())
+        .await;
+    browser.click("form[data-upload] button").await;
+    browser.until("Replace files of the same name”").await;
+    browser.pictures("files").await;
+    browser.click("a[href*='/files/edit']").await;
+    browser.write("textarea", "more, ").await;
+    browser.pictures("files-edit").await;
+    browser.click("main form .primary").await;
+    browser.until("Make a folder").await;
+    {
+        let state = node.state();
+        let guest = &state.servers.values().next().unwrap().guest;
+        let all = &guest.files.values().next().unwrap().all;
+        let text = all[&"current/hello.txt".parse().unwrap()].clone().unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("hello") && text.contains("more"), "{text}");
+    }
+    browser.click("a[href$='/log']").await;
+    browser.until("Requests").await;
+    for line in ["GET /one 200", "GET /<b>two</b> 404"] {
+        let mut state = node.state();
+        let server = state.servers.values_mut().next().unwrap();
+        server.guest.log.push(line.to_owned());
+    }
+    browser.until("GET /<b>two</b> 404").await;
+    browser.pictures("log").await;
+}

@@ -9,7 +9,7 @@ use axum::http::HeaderMap;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 use undine_api::Problem;
-use undine_api::guest::{Answer, Ask, Upload};
+use undine_api::guest::{Answer, Ask, FileTask, Upload};
 use undine_api::node::{GuestCall, UPLOAD_HEADER};
 
 use super::Refusal;
@@ -23,6 +23,8 @@ const QUICK: Duration = Duration::from_secs(8);
 const APPLY: Duration = Duration::from_secs(115);
 /// Installing an application: a database is set up under emulation.
 const INSTALL: Duration = Duration::from_secs(890);
+/// Making or unpacking an archive among a site's files.
+const ARCHIVE: Duration = Duration::from_secs(290);
 /// Sending a release.
 const UPLOAD: Duration = Duration::from_secs(3_500);
 /// Waiting for others' questions to be answered.
@@ -44,8 +46,13 @@ pub async fn ask(
 /// How long an answer may take; or why control may not ask this.
 fn deadline(ask: &Ask) -> Result<Duration, Problem> {
     match ask {
-        Ask::Hello | Ask::Health | Ask::Usage | Ask::Logs(_) => Ok(QUICK),
-        Ask::Apply(_) | Ask::ApplyDelta(_) | Ask::Activate(_) => Ok(APPLY),
+        Ask::Hello | Ask::Health | Ask::Usage | Ask::Logs(_) | Ask::Follow(_) => Ok(QUICK),
+        Ask::Files(files) => Ok(match files.task {
+            FileTask::Pack { .. } | FileTask::Unpack { .. } => ARCHIVE,
+            // A whole file is written to every copy of the disk, a large folder is sorted.
+            _ => APPLY,
+        }),
+        Ask::Apply(_) | Ask::ApplyDelta(_) | Ask::Activate(_) | Ask::Blank(_) => Ok(APPLY),
         Ask::Install(_) => Ok(INSTALL),
         Ask::Identify(_) | Ask::AttachData(_) | Ask::Upload(_) | Ask::Shutdown => {
             Err(Problem::new(

@@ -54,6 +54,7 @@ pub fn problem(error: &GuestError) -> Problem {
                 FailureKind::NotReady => (409, "guest-not-ready", "The server is not ready yet"),
                 FailureKind::NotFound => (404, "guest-not-found", "The server does not have it"),
                 FailureKind::BadArchive => (422, "bad-archive", "The archive breaks a rule"),
+                FailureKind::Conflict => (409, "guest-conflict", "It is not as expected"),
                 FailureKind::Full => (507, "guest-full", "No room is left"),
                 FailureKind::Internal => (500, "guest-failed", "Something in the server failed"),
             };

@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use undine_api::guest::{Answer, Applied, Ask, Failure, FailureKind, Health, SiteFailure};
+use undine_api::guest::{
+    Answer, Applied, Ask, Failure, FailureKind, Health, LogPiece, SiteFailure,
+};
 use undine_manifest::{DatabaseSpec, SiteSpec};
 use undine_model::{DatabaseId, ReleaseId, SiteId};
+
+use super::files::FakeFiles;
 
 /// What it runs.
 #[derive(Default)]
@@ -23,6 +27,10 @@ pub struct FakeGuest {
     pub live: BTreeMap<SiteId, ReleaseId>,
     /// Whole manifests that it was sent.
     pub wholes: u32,
+    /// The sites' files.
+    pub files: BTreeMap<SiteId, FakeFiles>,
+    /// What the sites' logs say.
+    pub log: Vec<String>,
 }
 
 impl FakeGuest {
@@ -80,6 +88,23 @@ impl FakeGuest {
                 self.installed
                     .push((wish.site, wish.app.name.to_string(), wish.answers));
                 Ok(Answer::Done)
+            }
+            Ask::Blank(wish) => {
+                self.releases.entry(wish.release).or_default();
+                Ok(Answer::Done)
+            }
+            Ask::Files(ask) => {
+                let live = self.live.contains_key(&ask.site);
+                self.files.entry(ask.site).or_default().ask(ask.task, live)
+            }
+            Ask::Follow(ask) => {
+                let after = ask.after.and_then(|mark| mark.parse().ok()).unwrap_or(0);
+                let lines = self.log.iter().skip(after);
+                Ok(Answer::Followed(LogPiece {
+                    lines: lines.filter(|it| it.contains(&ask.find)).cloned().collect(),
+                    mark: self.log.len().to_string(),
+                    skipped: false,
+                }))
             }
             Ask::Logs(_) => Ok(Answer::Logs(vec!["a line".to_owned()])),
             _ => Err(Failure {

@@ -244,8 +244,10 @@ async fn guest(
         .map_err(|failure| {
             let (status, kind) = match failure.kind {
                 FailureKind::NeedsWhole => (409, "needs-whole"),
-                FailureKind::NotFound => (404, "not-found"),
-                _ => (422, "invalid"),
+                FailureKind::NotFound => (404, "guest-not-found"),
+                FailureKind::Conflict => (409, "guest-conflict"),
+                FailureKind::Full => (507, "guest-full"),
+                _ => (422, "guest-invalid"),
             };
             Problem::new(status, kind, "The guest refused", failure.message).into()
         })
