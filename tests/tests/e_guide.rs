@@ -85,6 +85,9 @@ fn walk(lab: &Lab) -> Result<()> {
     let backup = guide.command("undine-control backup", &[("FILE", "/tmp/backup")])?;
     control.run(&backup)?;
     control.run(&["test", "-s", "/tmp/backup"])?;
+    restored(&guide, &mut control)?;
+    sees(&visitor, "/", CONTENT)?;
+    say("the store was restored under its servers");
     nothing_is_left(&guide)
 }
 
@@ -97,6 +100,32 @@ fn settings(guide: &Guide, control: &Machine, undine: &Undine<'_>) -> Result<()>
     undine.run(&guide.command("undine node bmc", &of_node)?)?;
     let of_server = [("NAME", "static-1")];
     undine.run(&guide.command("undine server protect", &of_server)?)?;
+    Ok(())
+}
+
+/// The backup takes the store's place. The nodes know no more than it, so that nothing is left for
+/// an operator to adopt.
+fn restored(guide: &Guide, control: &mut Machine) -> Result<()> {
+    let stop = guide.command("systemctl stop undine-control", &[])?;
+    control.kill_unit(&stop[2])?;
+    let backup = [("FILE", "/tmp/backup")];
+    control.run(&guide.command("undine-control restore", &backup)?)?;
+    control.run(&words("chown -R undine: /var/lib/undine-control"))?;
+    let begin = guide.command("systemctl start undine-control", &[])?;
+    control.start_unit(&begin[2])?;
+    let undine = Undine::new(guide, control)?;
+    let of_server = [("NAME", "static-1")];
+    let mut show = guide.command("undine server show", &of_server)?;
+    show.push("--json".to_owned());
+    within(Duration::from_secs(60), || {
+        let shown: Value = serde_json::from_str(&undine.run(&show)?)?;
+        ensure!(shown["doubt"].is_null(), "in doubt: {shown}");
+        ensure!(shown["state"] == "running", "not running: {shown}");
+        Ok(())
+    })?;
+    let refused = undine.run(&guide.command("undine server adopt", &of_server)?);
+    let why = refused.err().context("nothing was to be adopted")?;
+    ensure!(why.to_string().contains("static-1"), "{why}");
     Ok(())
 }
 

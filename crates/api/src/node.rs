@@ -35,7 +35,7 @@ mod disk;
 mod template;
 
 pub use disk::{
-    JoinMethod, JoinSpec, JoinState, JoinStatus, ReplicaKey, ReplicaSpec, ReplicaState,
+    Committed, JoinMethod, JoinSpec, JoinState, JoinStatus, ReplicaKey, ReplicaSpec, ReplicaState,
     ReplicaStatus, ReplicaTarget, ScrubSpec, ScrubState, ScrubStatus, SlotState, SlotStatus,
     SlotsSpec,
 };
@@ -43,6 +43,12 @@ pub use disk::{
 pub use template::{
     TEMPLATE_SHA256, TEMPLATE_SIZE, TemplatePeer, TemplateState, TemplateStatus, TemplateWish,
 };
+
+/// The header in which control says which life of its store an order was read from. A node refuses
+/// orders of a lower term than it has heard, with the kind [`OLD_TERM`].
+pub const TERM_HEADER: &str = "undine-term";
+/// The kind of the problem that refuses an order of an earlier life of the store.
+pub const OLD_TERM: &str = "old-term";
 
 /// The header that describes an uploaded archive.
 pub const UPLOAD_HEADER: &str = "undine-upload";
@@ -60,6 +66,9 @@ pub struct NodeStatus {
     pub servers: Vec<ServerStatus>,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
+    /// The highest term of control's store that it has heard; none from a node that keeps none.
+    #[serde(default)]
+    pub term: Option<u64>,
 }
 
 /// What a node is made of; read again while it runs, so that a bigger machine is noticed.
@@ -193,6 +202,10 @@ pub struct StartSpec {
     pub slots: u32,
     /// Nothing was ever written: the guest may make the file system.
     pub blank: bool,
+    /// The version of the server's record that this was read from; an older word about its slots is
+    /// refused from then on.
+    #[serde(default)]
+    pub version: u64,
     /// What it must run.
     pub manifest: undine_manifest::Manifest,
 }

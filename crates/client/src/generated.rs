@@ -5,12 +5,12 @@ use crate::send::{Client, ClientError, read, word};
 use reqwest::{Method, Response};
 use undine_api::guest::{ArchiveFormat, LogKind};
 use undine_api::public::{
-    AcceptLoss, Account, App, AuditRow, Capacity, CreateAccount, CreateDatabase, CreateJoinToken,
-    CreatePlan, CreateServer, CreateSite, CreateToken, Database, DatabaseOperation, Edge,
-    FailoverPolicy, FenceNode, Image, InstallApp, Instance, JoinToken, List, LogLines,
-    MetricResolution, MetricSubject, Metrics, NewJoinToken, NewToken, Node, Operation, Plan,
-    Profile, Release, ReleaseOperation, Rollback, Server, ServerOperation, SetBmc, Site,
-    SiteOperation, SupportBundle, Token, UpdateAccount, UpdateFailoverPolicy, UpdateNode,
+    AcceptLoss, Account, Adopt, App, AuditRow, Capacity, CreateAccount, CreateDatabase,
+    CreateJoinToken, CreatePlan, CreateServer, CreateSite, CreateToken, Database,
+    DatabaseOperation, Edge, FailoverPolicy, FenceNode, Image, InstallApp, Instance, JoinToken,
+    List, LogLines, MetricResolution, MetricSubject, Metrics, NewJoinToken, NewToken, Node,
+    Operation, Plan, Profile, Release, ReleaseOperation, Rollback, Server, ServerOperation, SetBmc,
+    Site, SiteOperation, SupportBundle, Token, UpdateAccount, UpdateFailoverPolicy, UpdateNode,
     UpdatePlan, UpdateServer, UpdateSite, WhatIf, WhatIfAnswer, WhoAmI,
 };
 use undine_model::lifecycle::OperationState;
@@ -1445,6 +1445,31 @@ impl Client {
             .request(
                 Method::POST,
                 &["v1", "servers", &id.to_string(), "accept-loss"],
+                &[],
+            )
+            .header("if-match", if_match)
+            .header("idempotency-key", idempotency_key)
+            .json(body);
+        self.answer(request).await
+    }
+
+    /// Lets the record of a server that the store has forgotten something of follow what its nodes know.
+    ///
+    /// `POST /v1/servers/{id}/adopt`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn adopt(
+        &self,
+        id: ServerId,
+        if_match: &str,
+        idempotency_key: &str,
+        body: &Adopt,
+    ) -> Result<Server, ClientError> {
+        let request = self
+            .request(
+                Method::POST,
+                &["v1", "servers", &id.to_string(), "adopt"],
                 &[],
             )
             .header("if-match", if_match)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use undine_api::internal::ClusterNetwork;
 use undine_link::{Authority, Credentials};
 use undine_model::{InstanceId, Slug};
@@ -181,6 +182,10 @@ pub struct Inner {
     pub tails: Tails,
     /// When this process started.
     pub started_at: i64,
+    /// The life of the store that it was started in: what it read belongs to that one.
+    pub term: u64,
+    /// Cancelled when another life has begun: whoever runs it ends it.
+    pub outlived: CancellationToken,
 }
 
 /// What an instance is made from.
@@ -216,12 +221,13 @@ impl Control {
             .ok_or_else(|| {
                 anyhow::anyhow!("the store has not been set up by `undine-control init`")
             })?;
+        let term = parts.store.life().now().await?.term;
         let authority = load_authority(&parts.store, &parts.secrets, CLUSTER_CA).await?;
         let sites_authority = load_authority(&parts.store, &parts.secrets, SITES_CA).await?;
         Ok(Self(Arc::new(Inner {
             id: parts.id,
             name: parts.name,
-            nodes: NodeClients::new(parts.credentials.clone()),
+            nodes: NodeClients::new(parts.credentials.clone(), term),
             blobs: Blobs::new(parts.blobs),
             leases: LeaseBook::default(),
             heard: HeardBook::default(),
@@ -235,6 +241,8 @@ impl Control {
             work: Notify::new(),
             tails: Tails::default(),
             started_at: now_ms(),
+            term,
+            outlived: CancellationToken::new(),
             store: parts.store,
             store_url: parts.store_url,
             secrets: parts.secrets,

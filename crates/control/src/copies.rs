@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
+use undine_api::node::Committed;
 use undine_failover::membership::{self, Record, Worth};
 use undine_failover::scrub;
 use undine_model::lifecycle::NodeState;
@@ -260,15 +261,31 @@ async fn left(
 /// What an owner is told: the copies in sync, and those that may be in their slots before it is
 /// committed that they are. Only what is not among them may leave a slot.
 pub fn told(copies: &[Replica], owner: Option<NodeId>) -> Vec<ReplicaId> {
-    let syncing = copies
-        .iter()
-        .filter(|copy| copy.state == ReplicaState::Syncing)
-        .map(|copy| copy.id);
     in_sync(copies, owner)
         .iter()
         .map(|copy| copy.id)
-        .chain(syncing)
+        .chain(syncing(copies))
         .collect()
+}
+
+/// Those that are being filled.
+pub fn syncing(copies: &[Replica]) -> Vec<ReplicaId> {
+    let filled = copies
+        .iter()
+        .filter(|copy| copy.state == ReplicaState::Syncing);
+    filled.map(|copy| copy.id).collect()
+}
+
+/// What a node that opens a copy is told of all of them. Read after the server's record: whoever
+/// is told of a version is told of nothing older than it.
+pub async fn committed(db: &impl Db, server: &Server) -> Result<Committed> {
+    let copies = of(db, server.id).await?;
+    let members = in_sync(&copies, server.node);
+    Ok(Committed {
+        epoch: server.epoch,
+        version: server.version.unsigned_abs(),
+        in_sync: members.iter().map(|copy| copy.id).collect(),
+    })
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::app::server_create::{candidate, needs};
 use crate::clock::now_ms;
 use crate::control::{Cluster, Control};
 use crate::copies::{self, Heir, heir};
+use crate::memory::is_doubted;
 use crate::operations::{NewOperation, event_of, start, start_urgent, wake};
 use crate::placement::Candidate;
 use crate::refusal::Result;
@@ -242,6 +243,10 @@ pub enum Taken {
 /// Within a transaction that has locked the server: epoch, owner and copies in sync change
 /// together, the route leaves the old owner.
 pub async fn take_over(tx: &Tx, heirs: &mut Heirs, server: Server, why: &str) -> Result<Taken> {
+    if is_doubted(tx, server.id).await? {
+        let waits = "the store may have forgotten something of it: its nodes are asked first";
+        return Ok(Taken::Waits(waits.to_owned()));
+    }
     let copies = copies::of(tx, server.id).await?;
     let heir = match heirs.choose(&server, &copies) {
         Ok(Some(heir)) => heir,

@@ -22,6 +22,7 @@ pub mod internal;
 pub mod leases;
 pub mod mail;
 pub mod manifests;
+pub mod memory;
 pub mod nodes;
 pub mod operations;
 pub mod pages;

@@ -10,7 +10,7 @@ use undine_api::internal::Role;
 use undine_api::node::{
     FetchImage, GuestCall, ImageStatus, JoinSpec, JoinStatus, NodeStatus, ReplicaSpec,
     ReplicaStatus, ScrubSpec, ScrubStatus, ServerStatus, SlotsSpec, StartSpec, StopSpec,
-    TemplateStatus, TemplateWish, UPLOAD_HEADER,
+    TERM_HEADER, TemplateStatus, TemplateWish, UPLOAD_HEADER,
 };
 use undine_link::{CallError, Credentials, CredentialsError, Method, PeerClient};
 use undine_model::{NodeId, ServerId};
@@ -28,14 +28,17 @@ const INSTALL: Duration = Duration::from_secs(900);
 /// One client a node, kept while its address stays.
 pub struct NodeClients {
     credentials: Credentials,
+    /// The life of the store that all is read from.
+    term: u64,
     known: Mutex<HashMap<NodeId, (SocketAddr, PeerClient)>>,
 }
 
 impl NodeClients {
-    /// Clients with these credentials.
-    pub fn new(credentials: Credentials) -> Self {
+    /// Clients with these credentials, whose orders are read from this life of the store.
+    pub fn new(credentials: Credentials, term: u64) -> Self {
         Self {
             credentials,
+            term,
             known: Mutex::default(),
         }
     }
@@ -50,6 +53,7 @@ impl NodeClients {
             return Ok(NodeClient(client.clone()));
         }
         let client = PeerClient::new(&self.credentials, Role::Node, &node.id.to_string(), address)?;
+        let client = client.saying(TERM_HEADER, self.term);
         known.insert(node.id, (address, client.clone()));
         Ok(NodeClient(client))
     }

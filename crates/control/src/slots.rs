@@ -18,6 +18,7 @@ use crate::app::servers::{Wish, begin};
 use crate::control::Control;
 use crate::copies;
 use crate::fencing::{Heirs, fail_over};
+use crate::memory::is_doubted;
 use crate::operations::{event_of, wake};
 use crate::refusal::Result;
 
@@ -75,6 +76,10 @@ async fn try_tell(control: &Control, id: ServerId) -> Result<bool> {
     else {
         return Ok(true);
     };
+    // What it was told before must not be written over by what the store remembers.
+    if is_doubted(&control.store, id).await? {
+        return Ok(true);
+    }
     let copies = copies::of(&control.store, id).await?;
     let in_sync = copies::told(&copies, server.node);
     let Some(node) = control.store.nodes().find(node).await? else {
@@ -86,6 +91,7 @@ async fn try_tell(control: &Control, id: ServerId) -> Result<bool> {
     let spec = SlotsSpec {
         epoch: server.epoch,
         version: server.version.unsigned_abs(),
+        syncing: copies::syncing(&copies),
         in_sync: in_sync.clone(),
     };
     match client.slots(id, &spec).await {
@@ -133,7 +139,7 @@ pub async fn degrade(control: &Control, owner: NodeId, id: ServerId) -> Result<(
     let tx = control.store.begin().await?;
     let server = tx.servers().lock(id).await?;
     let gone = failed(&server, owner, &status);
-    if gone.is_empty() {
+    if gone.is_empty() || is_doubted(&tx, id).await? {
         return Ok(());
     }
     let all = copies::of(&tx, id).await?;

@@ -81,6 +81,7 @@ pub struct PeerClient {
     client: Client,
     host: String,
     port: u16,
+    says: Option<(&'static str, u64)>,
 }
 
 impl PeerClient {
@@ -107,7 +108,15 @@ impl PeerClient {
             client,
             host,
             port: address.port(),
+            says: None,
         })
+    }
+
+    /// Says this number in this header of every request.
+    #[must_use]
+    pub fn saying(mut self, header: &'static str, number: u64) -> Self {
+        self.says = Some((header, number));
+        self
     }
 
     /// The host name that the other side's certificate must carry.
@@ -118,8 +127,12 @@ impl PeerClient {
     /// Starts a request to a path, for callers that stream a body or an answer; its own deadline,
     /// headers and body are the caller's to set. Pass what comes back through [`checked`].
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.client
-            .request(method, format!("https://{}:{}{path}", self.host, self.port))
+        let url = format!("https://{}:{}{path}", self.host, self.port);
+        let request = self.client.request(method, url);
+        match self.says {
+            Some((header, number)) => request.header(header, number),
+            None => request,
+        }
     }
 
     /// Sends JSON and reads JSON, all within the deadline.

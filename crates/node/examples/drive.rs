@@ -178,6 +178,7 @@ async fn start(dir: &Path, wish: &Wish) -> anyhow::Result<()> {
         remote: false,
         resync: false,
         tls: false,
+        committed: None,
     };
     let path = format!("/node/v1/replicas/{server}");
     let replica: ReplicaStatus = client.call(Method::PUT, &path, Some(&spec), SOON).await?;
@@ -215,6 +216,7 @@ fn start_spec(
     let node = settings.node;
     Ok(StartSpec {
         epoch: 1,
+        version: 0,
         name: format!("server-{number}"),
         image,
         memory: profile.memory,

@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use undine_api::Problem;
 use undine_api::internal::NodeReport;
 use undine_api::node::{
-    Inventory, NodeStatus, ReplicaSpec, ReplicaStatus, ServerStatus, StartSpec,
+    Inventory, NodeStatus, ReplicaSpec, ReplicaStatus, ServerStatus, SlotsSpec, StartSpec,
 };
 use undine_model::ServerId;
 
@@ -16,6 +16,7 @@ use crate::problems;
 use crate::report::Changed;
 use crate::server::{self, Ground, Handle, phase, record};
 use crate::settings::Declared;
+use crate::terms::Terms;
 use crate::usage::{Round, Sampler};
 
 /// The agent of one node.
@@ -127,6 +128,23 @@ impl Agent {
         }
     }
 
+    /// Lets failed replicas leave that control has committed not to be in sync. What it has
+    /// committed is on disk before the first of them leaves.
+    ///
+    /// # Errors
+    /// The server is not known here or does not run, or the request is old.
+    pub async fn slots(&self, server: ServerId, spec: SlotsSpec) -> Result<ServerStatus, Problem> {
+        let handle = self.server(server)?;
+        let replicas = &self.ground.replicas;
+        replicas.note(server, Some(&spec.committed())).await?;
+        handle.slots(spec).await
+    }
+
+    /// The highest term of control's store that was heard.
+    pub fn terms(&self) -> &Terms {
+        &self.ground.terms
+    }
+
     /// Removes a replica; with the last trace of its server, the server is forgotten too.
     ///
     /// # Errors
@@ -149,6 +167,7 @@ impl Agent {
                 .map(|(_, handle)| handle.status())
                 .collect(),
             replicas: self.ground.replicas.statuses().await,
+            term: Some(self.ground.terms.heard()),
         }
     }
 

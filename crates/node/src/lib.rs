@@ -27,5 +27,6 @@ pub mod run;
 pub mod server;
 pub mod settings;
 pub mod templates;
+pub mod terms;
 pub mod uids;
 pub mod usage;

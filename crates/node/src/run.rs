@@ -24,6 +24,7 @@ use crate::server::{Ground, phase, record};
 use crate::settings::{RunSettings, Settings, identity_folder};
 use crate::templates::Templates;
 use crate::templates::peers::Agents;
+use crate::terms::Terms;
 use crate::uids::Uids;
 use crate::{api, metrics, renew};
 
@@ -166,6 +167,7 @@ async fn ground(
         templates,
         network,
         guarded: GuardFile::open(state_dir),
+        terms: Terms::open(state_dir)?,
         changed,
     })
 }

@@ -26,6 +26,7 @@ use undine_node::report::Changed;
 use undine_node::server::Ground;
 use undine_node::settings::Declared;
 use undine_node::templates::Templates;
+use undine_node::terms::Terms;
 use undine_node::uids::Uids;
 
 const SERVER: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
@@ -80,6 +81,7 @@ async fn node() -> (TempDir, Router) {
         templates: templates.unwrap(),
         network: None,
         guarded: GuardFile::open(dir.path()),
+        terms: Terms::open(dir.path()).unwrap(),
         changed,
     };
     (
@@ -121,6 +123,40 @@ async fn call(
         .await
         .unwrap();
     (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+async fn of_term(router: &Router, term: u64, method: &str, path: &str) -> (u16, Value) {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(undine_api::node::TERM_HEADER, term)
+        .body(Body::empty())
+        .unwrap();
+    let control = ConnectInfo(peer(Some(Role::Control)));
+    request.extensions_mut().insert(control);
+    let response = router.clone().oneshot(request).await.unwrap();
+    let status = response.status().as_u16();
+    let body = axum::body::to_bytes(response.into_body(), 1 << 20)
+        .await
+        .unwrap();
+    (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn an_order_of_an_earlier_life_of_control_s_store_is_refused_after_a_later_question() {
+    let (_dir, router) = node().await;
+    let order = format!("/node/v1/replicas/{SERVER}?epoch=1");
+    let (status, _) = of_term(&router, 4, "DELETE", &order).await;
+    assert_eq!(status, 204);
+    let (status, said) = of_term(&router, 9, "GET", "/node/v1/status").await;
+    assert_eq!((status, &said["term"]), (200, &json!(9)));
+    let (status, problem) = of_term(&router, 4, "DELETE", &order).await;
+    assert_eq!(status, 409);
+    assert_eq!(problem["type"], undine_api::node::OLD_TERM, "{problem}");
+    // A question of an earlier life harms nobody, and is told what has been heard.
+    let (status, said) = of_term(&router, 4, "GET", "/node/v1/status").await;
+    assert_eq!((status, &said["term"]), (200, &json!(9)));
+    assert_eq!(of_term(&router, 9, "DELETE", &order).await.0, 204);
 }
 
 async fn as_control(router: &Router, method: &str, path: &str, body: Value) -> (u16, Value) {

@@ -38,6 +38,28 @@ pub struct Sidecar {
     pub epoch: u64,
     /// What it is worth.
     pub state: ReplicaState,
+    /// The newest of control's words about the server's copies. Not there in a record of a program
+    /// that kept none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed: Option<Committed>,
+}
+
+/// What control had committed about a server's copies when it said so: should its store forget
+/// that, this tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// The owner's epoch.
+    pub epoch: u64,
+    /// The version of the server's record.
+    pub version: u64,
+    /// The replicas that received every acknowledged write.
+    pub in_sync: Vec<Uuid>,
+}
+
+impl Committed {
+    const fn order(&self) -> (u64, u64) {
+        (self.epoch, self.version)
+    }
 }
 
 /// Why a sidecar could not be read or changed.
@@ -143,6 +165,7 @@ impl SidecarFile {
                 replica,
                 epoch,
                 state,
+                committed: None,
             })
         })
         .await
@@ -158,6 +181,33 @@ impl SidecarFile {
                 path: file.path.clone(),
             })?;
             file.move_on(&found, epoch, state)
+        })
+        .await
+    }
+
+    /// Notes a word of control about the server's copies; on return it is on disk, or a newer one
+    /// was. Of an epoch that is over it is refused. Dying inside leaves the old record or the new.
+    pub async fn note(&self, committed: Committed) -> Result<(), SidecarError> {
+        self.blocking(move |file| {
+            let _lock = file.lock()?;
+            let found = file.read_now()?;
+            let mut found = found.ok_or(SidecarError::Missing {
+                path: file.path.clone(),
+            })?;
+            if committed.epoch < found.epoch {
+                let (asked, seen) = (committed.epoch, found.epoch);
+                return Err(SidecarError::LowerEpoch { asked, seen });
+            }
+            if found
+                .committed
+                .as_ref()
+                .is_some_and(|known| known.order() > committed.order())
+            {
+                return Ok(());
+            }
+            // Written again even when equal: whoever wrote it may have died before its flush.
+            found.committed = Some(committed);
+            file.write(found).map(drop)
         })
         .await
     }
@@ -221,7 +271,7 @@ impl SidecarFile {
         let wanted = Sidecar {
             epoch,
             state,
-            ..*found
+            ..found.clone()
         };
         // Written again even when equal: the one who wrote it may have died before its flush.
         self.write(wanted)
@@ -272,6 +322,41 @@ mod tests {
             .unwrap();
         file.advance(1, ReplicaState::InSync).await.unwrap();
         assert_eq!(file.read().await.unwrap().state, ReplicaState::InSync);
+    }
+
+    #[tokio::test]
+    async fn the_newest_word_of_control_is_kept_through_everything_else() {
+        let (file, _dir) = file();
+        let word = |epoch, version| Committed {
+            epoch,
+            version,
+            in_sync: vec![REPLICA],
+        };
+        assert!(matches!(
+            file.note(word(3, 7)).await,
+            Err(SidecarError::Missing { .. })
+        ));
+        file.create(REPLICA, 3, ReplicaState::InSync).await.unwrap();
+        file.note(word(3, 7)).await.unwrap();
+        file.note(word(3, 6)).await.unwrap();
+        file.advance(3, ReplicaState::Stale).await.unwrap();
+        assert_eq!(file.read().await.unwrap().committed, Some(word(3, 7)));
+        file.note(word(5, 2)).await.unwrap();
+        file.advance(5, ReplicaState::InSync).await.unwrap();
+        assert!(matches!(
+            file.note(word(4, 90)).await,
+            Err(SidecarError::LowerEpoch { asked: 4, seen: 5 })
+        ));
+        assert_eq!(file.read().await.unwrap().committed, Some(word(5, 2)));
+    }
+
+    #[tokio::test]
+    async fn a_record_of_a_program_that_kept_no_words_is_read() {
+        let (file, _dir) = file();
+        let old = format!(r#"{{"format":1,"replica":"{REPLICA}","epoch":4,"state":"in_sync"}}"#);
+        fs::write(file.path(), old).unwrap();
+        let read = file.read().await.unwrap();
+        assert_eq!((read.epoch, read.committed), (4, None));
     }
 
     #[tokio::test]

@@ -184,6 +184,7 @@ impl World {
             holds: sidecar
                 .filter(|it| it.copy != holder::Copy::Removed)
                 .map(|it| it.replica),
+            known: None,
             opened: opened.and_then(holder::Sidecar::opened),
             slots,
         })

@@ -82,10 +82,10 @@ impl World {
             .map(|(node, all)| (*node, all[server].clone()))
             .collect();
         // Whoever holds nothing, as the store remembers it, may hold what it has forgotten.
-        let has_all = here.said.len() == self.nodes.len();
-        let trust = memory::trust(self.store.record(server), &said);
+        let everyone: Vec<NodeId> = (0..self.nodes.len()).map(ids::node).collect();
+        let trust = memory::trust(self.store.record(server), &said, &everyone);
         match trust {
-            Trust::Clear if has_all => {
+            Trust::Clear => {
                 here.clear[server] = generation;
                 self.store.blocked[server] = false;
                 self.verified[server] = generation;
@@ -95,7 +95,7 @@ impl World {
                 self.note(|| format!("server {server} is blocked: {why}"));
                 self.store.blocked[server] = true;
             }
-            Trust::Clear | Trust::Asking(_) => {
+            Trust::Asking(_) => {
                 for node in 0..self.nodes.len() {
                     let see = Msg::See {
                         instance,

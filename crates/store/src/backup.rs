@@ -3,8 +3,8 @@
 //! SQLite: [`backup`](Store::backup) writes a consistent copy while everything runs;
 //! [`restore`] puts one back while nothing runs. PostgreSQL: `pg_dump` and `pg_restore`, by
 //! [`dump_postgres`] and [`restore_postgres`]. A restored database carries the setting
-//! [`Settings::RESTORED`](crate::Settings::RESTORED): control asks every replica holder for its
-//! epochs before it may fail anything over.
+//! [`Settings::RESTORED`](crate::Settings::RESTORED): control begins a new life
+//! of the store with it, in which every replica holder is asked before anything may fail over.
 
 mod postgres;
 mod sqlite;

@@ -1,5 +1,6 @@
 //! Opening the database that a URL names, with the durability that the protocols ask for.
 
+mod life;
 mod postgres;
 mod sqlite;
 mod url;

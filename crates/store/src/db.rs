@@ -3,11 +3,10 @@
 use crate::store::{Session, Store, Tx};
 use crate::table::Table;
 use crate::{
-    Account, Audit, Counters, Database, Edge, Events, Failures, Idempotency, Image, Instance,
-    JoinToken, Leases, Link, Login, Mail, Manifests, Membership, Metrics, Node, Operation, Person,
-    Plan, Profile, Release, Removal, Replica, Reseller, Routes, Server, Settings, Site,
-    SiteCertificate,
-    Token,
+    Account, Audit, Counters, Database, Doubt, Edge, Events, Failures, Idempotency, Image,
+    Instance, JoinToken, Leases, Link, Lives, Login, Mail, Manifests, Membership, Metrics, Node,
+    Operation, Person, Plan, Profile, Release, Removal, Replica, Reseller, Routes, Server, Settings,
+    Site, SiteCertificate, Token,
 };
 
 macro_rules! groups {
@@ -57,6 +56,8 @@ groups! {
         replicas: Replica,
         /// Copies that nodes must remove when they answer.
         removals: Removal,
+        /// Servers that the store may have forgotten something of.
+        doubts: Doubt,
         /// Sites.
         sites: Site,
         /// Databases.
@@ -85,6 +86,8 @@ groups! {
         settings: Settings,
         /// Numbers that are given out once.
         counters: Counters,
+        /// The lives of the store itself.
+        life: Lives,
         /// Leases of nodes.
         leases: Leases,
         /// What happened, in order.

@@ -30,8 +30,8 @@ pub struct Settings<'a> {
 }
 
 impl Settings<'_> {
-    /// Set by a restore: control must first ask every replica holder for epochs (protocol §1),
-    /// then clear it.
+    /// Set by a restore: control begins a new life of the store (see [`crate::Lives`]) and clears
+    /// it.
     pub const RESTORED: &'static str = "store.restored";
 
     /// The setting, if it was ever set.

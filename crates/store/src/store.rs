@@ -207,6 +207,13 @@ impl<'a> Session<'a> {
             .map(|done| done.rows_affected())
     }
 
+    /// A change that is the same on both databases, as it is written.
+    pub(crate) async fn run(self, sql: &str) -> Result<()> {
+        self.note(self.writer().execute_unprepared(sql).await)
+            .map(drop)
+            .map_err(of_change)
+    }
+
     /// A transaction for several statements: the one that is there, or one of its own.
     pub(crate) async fn work(self) -> Result<Work<'a>> {
         match self {

@@ -57,6 +57,8 @@ pub struct State {
     pub hold_scrubs: bool,
     /// Copies that a comparison will find to differ from this node's own.
     pub differing: BTreeSet<ReplicaId>,
+    /// The highest term of control's store that was heard.
+    pub term: u64,
     /// Servers.
     pub servers: BTreeMap<ServerId, FakeServer>,
     /// Every request, as `METHOD path` or `guest <ask>`.
@@ -308,6 +310,7 @@ impl Inner {
                 .iter()
                 .map(|(id, replica)| replica.status(*id))
                 .collect(),
+            term: Some(state.term),
         }
     }
 }

@@ -32,6 +32,21 @@ pub struct ReplicaSpec {
     /// Encrypt the connection of other nodes' servers to it.
     #[serde(default)]
     pub tls: bool,
+    /// What control has committed about the server's copies: kept beside this one, so that a store
+    /// that forgets it is found out. None in what an older control said.
+    #[serde(default)]
+    pub committed: Option<Committed>,
+}
+
+/// What control had committed about a server's copies when it said something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// The owner's epoch.
+    pub epoch: u64,
+    /// The record's version.
+    pub version: u64,
+    /// The replicas in sync.
+    pub in_sync: Vec<ReplicaId>,
 }
 
 /// How a replica stands.
@@ -57,6 +72,9 @@ pub struct ReplicaStatus {
     pub size: Bytes,
     /// Bytes that it takes up.
     pub used: Bytes,
+    /// The newest of control's words about the server's copies that was heard here.
+    #[serde(default)]
+    pub committed: Option<Committed>,
 }
 
 /// How a replica stands on its node.
@@ -156,6 +174,21 @@ pub struct SlotsSpec {
     pub version: u64,
     /// The replicas in sync. A failed one that is not among them leaves its slot.
     pub in_sync: Vec<ReplicaId>,
+    /// Those among them that are only being filled: they may be in a slot, but are not in sync.
+    #[serde(default)]
+    pub syncing: Vec<ReplicaId>,
+}
+
+impl SlotsSpec {
+    /// What it says that is committed.
+    pub fn committed(&self) -> Committed {
+        let members = self.in_sync.iter().copied();
+        Committed {
+            epoch: self.epoch,
+            version: self.version,
+            in_sync: members.filter(|it| !self.syncing.contains(it)).collect(),
+        }
+    }
 }
 
 /// How a replica is to get back into a slot.

@@ -27,6 +27,10 @@ answers! {
         /// Why it failed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub error: Option<String>,
+        /// The store may have forgotten something of it (it was restored, or its database was
+        /// promoted): what is waited for, or what a node knows that the store does not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub doubt: Option<String>,
         /// Grows with every change of its owner.
         pub epoch: u64,
         /// Memory.
@@ -180,6 +184,15 @@ requests! {
         /// 0 to 9: after a node's death the most important come up first.
         #[serde(default)]
         pub importance: Option<u32>,
+    }
+
+    /// The operator lets the record of a server follow what the nodes know of it.
+    pub struct Adopt {
+        /// The server's name, word for word.
+        pub confirm: String,
+        /// Nodes (ids or names) that will not answer: what they alone know is lost.
+        #[serde(default)]
+        pub without: Vec<String>,
     }
 
     /// The operator accepts that the newest writes of a server are lost.

@@ -88,6 +88,18 @@ pub enum Server {
         #[arg(long)]
         importance: Option<u32>,
     },
+    /// After a restore or a promotion of control's store: let the record of a server that its nodes
+    /// know more of follow them.
+    Adopt {
+        /// Name or id.
+        server: String,
+        /// The server's name once more.
+        #[arg(long)]
+        confirm: String,
+        /// A node that will not answer: what it alone knows is lost. May be given several times.
+        #[arg(long)]
+        without: Vec<String>,
+    },
     /// Go on with a copy that lacks the newest writes: they are lost. For when no copy in sync
     /// will come back.
     AcceptLoss {

@@ -1,7 +1,7 @@
 //! Servers.
 
 use anyhow::Result;
-use undine_api::public::{AcceptLoss, CreateServer, UpdateServer};
+use undine_api::public::{AcceptLoss, Adopt, CreateServer, UpdateServer};
 use undine_client::new_key;
 
 use super::{ANY, Context, confirm, every};
@@ -89,6 +89,16 @@ pub async fn run(context: &Context, command: Server) -> Result<()> {
                 importance,
             };
             context.tell(&context.client.update_server(id, ANY, &wish).await?)
+        }
+        Server::Adopt {
+            server,
+            confirm,
+            without,
+        } => {
+            let id = context.server(&server).await?;
+            let wish = Adopt { confirm, without };
+            let answer = context.client.adopt(id, ANY, &new_key(), &wish).await?;
+            context.tell(&answer)
         }
         Server::AcceptLoss {
             server,

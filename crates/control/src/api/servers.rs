@@ -12,7 +12,7 @@ use super::reply::{Answer, Reply};
 use crate::app::caller::{Caller, Expected};
 use crate::app::paging::PageWish;
 use crate::app::servers::Wish;
-use crate::app::{server_create, server_loss, server_scrub, servers};
+use crate::app::{server_adopt, server_create, server_loss, server_scrub, servers};
 use crate::control::Control;
 
 /// Which servers.
@@ -50,6 +50,7 @@ pub fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(restart_server))
         .routes(routes!(scrub_server))
         .routes(routes!(accept_loss))
+        .routes(routes!(adopt))
 }
 
 /// Lists the servers.
@@ -212,6 +213,26 @@ async fn scrub_server(
 ) -> Answer<ServerOperation> {
     let both = server_scrub::scrub(&control, &caller, id, expected).await?;
     Ok(Reply::accepted(Some(both.server.version), both))
+}
+
+/// Lets the record of a server that the store has forgotten something of follow what its nodes know.
+#[utoipa::path(
+    post,
+    path = "/v1/servers/{id}/adopt",
+    tag = "servers",
+    params(("id" = ServerId, Path, description = "The server.")),
+    request_body = Adopt,
+    responses((status = 200, description = "Here it is.", body = Server))
+)]
+async fn adopt(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<ServerId>,
+    IfMatch(expected): IfMatch,
+    Body(wish): Body<Adopt>,
+) -> Answer<Server> {
+    let server = server_adopt::accept(&control, &caller, id, expected, wish).await?;
+    Ok(Reply::at(server.version, server))
 }
 
 /// Accepts that the newest writes of a server are lost: it goes on with a copy that lacks them.

@@ -43,6 +43,7 @@ pub fn head() -> OpenApi {
 /// What is posted to a thing that is there, and so names the version that it is about.
 const POSTS_THAT_CHANGE: &[&str] = &[
     "accept_loss",
+    "adopt",
     "install_app",
     "restart_server",
     "restore_site",

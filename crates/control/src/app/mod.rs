@@ -33,6 +33,7 @@ pub mod reset;
 pub mod reseller_limits;
 pub mod resellers;
 pub mod second;
+pub mod server_adopt;
 pub mod server_create;
 pub mod server_loss;
 pub mod server_scrub;

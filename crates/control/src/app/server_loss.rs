@@ -16,6 +16,7 @@ use crate::clock::now_ms;
 use crate::control::Control;
 use crate::copies;
 use crate::fencing::{Heirs, fail_over};
+use crate::memory::refuse_doubted;
 use crate::operations::wake;
 use crate::refusal::{Refusal, Result};
 
@@ -31,6 +32,7 @@ pub async fn accept(
     let tx = control.store.begin().await?;
     let server = tx.servers().lock(id).await?;
     expected.check("server", server.version)?;
+    refuse_doubted(&tx, id).await?;
     if wish.confirm != server.name.as_str() {
         return Err(Refusal::invalid(
             "confirm",

@@ -13,6 +13,7 @@ use super::servers::show;
 use crate::control::Control;
 use crate::copies;
 use crate::operations::{NewOperation, start, wake};
+use crate::memory::refuse_doubted;
 use crate::refusal::{Refusal, Result};
 
 /// The operation that compares.
@@ -45,6 +46,7 @@ pub async fn scrub(
 
 /// Within a transaction that has locked the server: the operation is made.
 pub async fn begin(tx: &Tx, server: &Server, reason: String) -> Result<Operation> {
+    refuse_doubted(tx, server.id).await?;
     if server.state != ServerState::Running {
         return Err(Refusal::conflict(
             "wrong-state",

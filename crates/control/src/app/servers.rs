@@ -15,6 +15,7 @@ use crate::clock::now_ms;
 use crate::control::Control;
 use crate::copies;
 use crate::fencing::{Heirs, fail_over};
+use crate::memory::refuse_doubted;
 use crate::operations::{NewOperation, start, wake};
 use crate::refusal::{Refusal, Result};
 use crate::routes::server_changed;
@@ -26,7 +27,9 @@ pub async fn show(db: &impl Db, server: undine_store::Server) -> Result<Server> 
         ..SiteFilter::default()
     };
     let copies = copies::of(db, server.id).await?;
+    let doubt = db.doubts().find(server.id).await?;
     Ok(Server {
+        doubt: doubt.map(|doubt| doubt.blocked.unwrap_or_else(|| ASKING.to_owned())),
         replicas_wanted: server.replica_count,
         replicas: copies.into_iter().map(show_copy).collect(),
         importance: server.importance,
@@ -60,6 +63,9 @@ pub async fn show(db: &impl Db, server: undine_store::Server) -> Result<Server> 
         version: server.version,
     })
 }
+
+const ASKING: &str = "the nodes of its copies are asked what they have seen; until they have \
+                      answered it neither moves nor starts";
 
 fn show_copy(copy: undine_store::Replica) -> Replica {
     use undine_store::ReplicaState as S;
@@ -193,6 +199,7 @@ pub async fn begin(
     wish: Wish,
     reason: String,
 ) -> Result<(undine_store::Server, undine_store::Operation)> {
+    refuse_doubted(tx, server.id).await?;
     free(tx, &server, wish).await?;
     if matches!(wish, Wish::Start | Wish::Restart) && !owner_can(tx, &server).await? {
         // It comes up where a copy in sync is.

@@ -90,9 +90,7 @@ fn known(node: &Node, policy: &Policy) -> Option<Known> {
 }
 
 async fn declare(control: &Control, node: &Node, why: &str) -> Result<()> {
-    if super::restored::is_waiting(control).await? {
-        return Ok(());
-    }
+    // Servers that the store may have forgotten something of wait: see `fencing::take_over`.
     fence(control, node, why).await?;
     Ok(())
 }

@@ -4,6 +4,7 @@
 
 mod certificates;
 mod gone;
+pub mod doubts;
 pub mod heartbeat;
 mod liveness;
 mod mail;
@@ -11,7 +12,6 @@ pub mod prometheus;
 mod push;
 pub mod reconcile;
 mod replicas;
-pub(crate) mod restored;
 pub mod returned;
 mod runner;
 pub mod scrub;
@@ -48,7 +48,8 @@ pub fn start(control: &Control) -> JoinSet<()> {
         "pulse", 100, liveness::pulse;
         "deaths", 200, liveness::deaths;
         "liveness", 2_000, liveness::turn;
-        "restored", 3_000, restored::turn;
+        "doubts", 1_000, doubts::turn;
+        "life", 1_000, life;
         "returned", 500, returned::turn;
         "reconcile", 2_000, reconcile::turn;
         "push", 2_000, push::turn;
@@ -78,6 +79,15 @@ async fn remember(control: Control) {
         tracing::warn!(error = %chain(&error), "leases could not be read");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+}
+
+/// When another life of the store has begun, this instance ends: see `memory`.
+async fn life(control: &Control) -> Result<(), Refusal> {
+    if !control.outlived.is_cancelled() && crate::memory::is_over(control).await? {
+        tracing::warn!("a new life of the store has begun: ending, to be started again in it");
+        control.outlived.cancel();
+    }
+    Ok(())
 }
 
 type Turn = for<'a> fn(&'a Control) -> futures_util::future::BoxFuture<'a, Result<(), Refusal>>;

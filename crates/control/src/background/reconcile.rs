@@ -7,6 +7,7 @@ use undine_store::{Db, PageRequest, Server, ServerFilter, StoreError, Wanted};
 use crate::app::servers::{Wish, begin};
 use crate::clock::now_ms;
 use crate::control::Control;
+use crate::memory::is_doubted;
 use crate::operations::wake;
 use crate::refusal::Result;
 
@@ -17,9 +18,6 @@ const REMEMBER_MS: i64 = 3_600_000;
 
 /// Looks at every server that is down and should be up.
 pub(super) async fn turn(control: &Control) -> Result<()> {
-    if super::restored::is_waiting(control).await? {
-        return Ok(());
-    }
     for state in [
         ServerState::Failed,
         ServerState::Stopped,
@@ -31,7 +29,7 @@ pub(super) async fn turn(control: &Control) -> Result<()> {
             ..ServerFilter::default()
         };
         for server in control.store.servers().all(&filter).await? {
-            if due(control, &server).await? {
+            if !is_doubted(&control.store, server.id).await? && due(control, &server).await? {
                 start(control, &server).await?;
             }
         }
@@ -42,7 +40,7 @@ pub(super) async fn turn(control: &Control) -> Result<()> {
 /// A server that ran ended unasked: is it started again in the same breath? Not if starts of it
 /// failed lately.
 pub(crate) async fn is_started_at_once(control: &Control, server: &Server) -> Result<bool> {
-    if server.wanted != Wanted::Running || super::restored::is_waiting(control).await? {
+    if server.wanted != Wanted::Running || is_doubted(&control.store, server.id).await? {
         return Ok(false);
     }
     let past = past(control, server).await?;

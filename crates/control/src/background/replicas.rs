@@ -18,6 +18,7 @@ use crate::app::server_create::{apart, candidate, copy_needs, replica};
 use crate::clock::{new_id, now_ms};
 use crate::control::Control;
 use crate::copies;
+use crate::memory::is_doubted;
 use crate::operations::{NewOperation, start, wake};
 use crate::placement::choose;
 use crate::policy::Policy;
@@ -29,9 +30,6 @@ const PAUSE_MS: i64 = 10_000;
 
 /// Looks at every server that runs.
 pub(super) async fn turn(control: &Control) -> Result<()> {
-    if super::restored::is_waiting(control).await? {
-        return Ok(());
-    }
     let filter = ServerFilter {
         state: Some(ServerState::Running),
         ..ServerFilter::default()
@@ -39,6 +37,9 @@ pub(super) async fn turn(control: &Control) -> Result<()> {
     let mut load = Load::read(control).await?;
     let policy = Policy::of(&control.store).await?;
     for server in control.store.servers().all(&filter).await? {
+        if is_doubted(&control.store, server.id).await? {
+            continue;
+        }
         let all = copies::of(&control.store, server.id).await?;
         let told = copies::told(&all, server.node);
         let lacks = copies::in_sync(&all, None).len() < wanted(&server);
@@ -156,7 +157,8 @@ fn next(
 async fn look(control: &Control, server: &Server, policy: &Policy, load: &mut Load) -> Result<()> {
     let tx = control.store.begin().await?;
     let server = tx.servers().lock(server.id).await?;
-    if server.state != ServerState::Running || server.operation.is_some() {
+    let is_free = server.state == ServerState::Running && server.operation.is_none();
+    if !is_free || is_doubted(&tx, server.id).await? {
         return Ok(());
     }
     let all = copies::of(&tx, server.id).await?;

@@ -14,6 +14,7 @@ use undine_store::{Db, Node, NodeFilter, Removal, RemovalFilter};
 use crate::clock::now_ms;
 use crate::control::Control;
 use crate::copies::is_live;
+use crate::memory::is_doubted;
 use crate::nodes::NodeClient;
 use crate::operations::event_of;
 use crate::refusal::Result;
@@ -73,7 +74,8 @@ pub async fn leftover(
     node: NodeId,
     status: &ServerStatus,
 ) -> Result<Option<u64>> {
-    if matches!(status.phase, Phase::Absent) {
+    let is_absent = matches!(status.phase, Phase::Absent);
+    if is_absent || is_doubted(&control.store, status.server).await? {
         return Ok(None);
     }
     match control.store.servers().find(status.server).await? {
@@ -160,6 +162,9 @@ async fn remove(control: &Control, node: NodeId, client: &NodeClient) -> Result<
         ..RemovalFilter::default()
     };
     for removal in control.store.removals().all(&filter).await? {
+        if is_doubted(&control.store, removal.server).await? {
+            continue;
+        }
         match client.remove_replica(removal.server, removal.epoch).await {
             Err(error) if !is_gone(&error) => {
                 tracing::warn!(server = %removal.server, %error, "a disk could not be removed");

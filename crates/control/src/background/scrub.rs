@@ -21,9 +21,6 @@ const DAY_MS: i64 = 86_400_000;
 
 /// Begins what is due.
 pub async fn turn(control: &Control) -> Result<()> {
-    if super::restored::is_waiting(control).await? {
-        return Ok(());
-    }
     let days = Policy::of(&control.store).await?.scrub_every_days;
     if days == 0 {
         return Ok(());

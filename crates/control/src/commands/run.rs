@@ -14,7 +14,7 @@ use crate::clock::{now_ms, now_utc};
 use crate::control::{CLUSTER_CA, Control, Parts, load_authority};
 use crate::failpoint::Failpoints;
 use crate::state_dir::StateDir;
-use crate::{api, background, internal};
+use crate::{api, background, internal, memory};
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -29,9 +29,26 @@ pub struct Run {
     pub failpoints: Failpoints,
 }
 
-/// Runs until `shutdown` is cancelled.
+/// Runs until `shutdown` is cancelled; begins again whenever another life of the store has begun:
+/// what was read in the one before goes with it.
 pub async fn run(wish: Run, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let control = open(&wish.state, wish.failpoints).await?;
+    loop {
+        let life = shutdown.child_token();
+        let _ended = life.clone().drop_guard();
+        one_life(&wish, &shutdown, life).await?;
+        if shutdown.is_cancelled() {
+            return Ok(());
+        }
+        tracing::warn!("begins again in the store's new life");
+    }
+}
+
+async fn one_life(
+    wish: &Run,
+    shutdown: &CancellationToken,
+    life: CancellationToken,
+) -> anyhow::Result<()> {
+    let control = open(&wish.state, wish.failpoints.clone()).await?;
     let bind = async |address: SocketAddr| {
         let cannot = || format!("{address} cannot be listened on");
         TcpListener::bind(address).await.with_context(cannot)
@@ -41,14 +58,43 @@ pub async fn run(wish: Run, shutdown: CancellationToken) -> anyhow::Result<()> {
         bind(wish.internal_listen).await?,
     );
     let left_s = control.credentials.expires_unix_s()? - now_ms() / 1000 - END_BEFORE_S;
-    let ending = shutdown.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_secs(left_s.max(60).unsigned_abs())).await;
-        tracing::warn!("ending, to be started again with a fresh certificate");
-        ending.cancel();
+    let (ending, renewed) = (shutdown.clone(), control.clone());
+    let beside = async move {
+        let expires = tokio::time::sleep(Duration::from_secs(left_s.max(60).unsigned_abs()));
+        tokio::select! {
+            () = expires => {
+                tracing::warn!("ending, to be started again with a fresh certificate");
+                ending.cancel();
+            }
+            () = renewed.outlived.cancelled() => {}
+        }
+    };
+    let over = life.clone();
+    let beside = tokio::spawn(async move {
+        beside.await;
+        over.cancel();
     });
-    serve(&control, api, inside, shutdown).await
+    let keeping = tokio::spawn(remember(control.store.clone(), wish.state.clone()));
+    let ended = serve(&control, api, inside, life).await;
+    keeping.abort();
+    beside.abort();
+    ended
 }
+
+/// What this instance sees of the store is kept beside its state, so that the next start notices
+/// when the store stands behind it.
+async fn remember(store: Store, state: StateDir) {
+    let mut last = None;
+    loop {
+        match memory::keep(&store, &state, last).await {
+            Ok(now) => last = Some(now),
+            Err(error) => tracing::debug!(%error, "how far the store is was not kept"),
+        }
+        tokio::time::sleep(KEEP).await;
+    }
+}
+
+const KEEP: Duration = Duration::from_secs(2);
 
 /// Serves on these listeners, with everything that goes on by itself, until `shutdown` is
 /// cancelled.
@@ -97,6 +143,9 @@ pub async fn open(state: &StateDir, failpoints: Failpoints) -> anyhow::Result<Co
         .migrate()
         .await
         .context("the store's schema cannot be brought up to date")?;
+    memory::at_start(&store, state)
+        .await
+        .context("what the store remembers cannot be told")?;
     let secrets = state.secrets()?;
     let credentials = fresh_credentials(state, &store, &secrets).await?;
     Control::new(Parts {

@@ -19,11 +19,11 @@ use undine_store::{Db, Lease, ServerFilter};
 
 use crate::api::extract::Body;
 use crate::app::{cluster, joining, reports};
-use crate::background::restored::is_waiting;
 use crate::clock::now_ms;
 use crate::control::Control;
 use crate::copies;
 use crate::leases::LEASE_MS;
+use crate::memory::is_doubted;
 use crate::refusal::{Refusal, Result};
 use crate::routes::update_after;
 
@@ -87,15 +87,16 @@ async fn owned(control: &Control, node: NodeId, asked: bool) -> Option<Vec<Owned
     if !asked {
         return None;
     }
-    let is_trusted = !is_waiting(control).await.ok()?;
-    if !is_trusted || !confirm(control, node).await.ok()? {
-        return None;
-    }
     let filter = ServerFilter {
         node: Some(node),
         ..ServerFilter::default()
     };
+    // Nothing is committed for what would not be told.
+    if !are_known(control, &filter).await.ok()? || !confirm(control, node).await.ok()? {
+        return None;
+    }
     let servers = control.store.servers().all(&filter).await.ok()?;
+    let is_trusted = are_known(control, &filter).await.ok()?;
     let records: Vec<_> = servers.iter().map(|it| copies::record(it, &[])).collect();
     // Read last: whom an operator has declared dead meanwhile is told nothing.
     let found = control.store.nodes().find(node).await.ok()?;
@@ -107,6 +108,16 @@ async fn owned(control: &Control, node: NodeId, asked: bool) -> Option<Vec<Owned
             .map(|(server, epoch)| Owned { server, epoch })
             .collect(),
     )
+}
+
+/// The store is not in doubt about any of these servers.
+async fn are_known(control: &Control, filter: &ServerFilter) -> Result<bool> {
+    for server in control.store.servers().all(filter).await? {
+        if is_doubted(&control.store, server.id).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Commits that the node is confirmed what it owns, before it is told: whoever is about to declare

@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use serde_json::json;
-use undine_model::OperationId;
 use undine_model::lifecycle::OperationState;
+use undine_model::{OperationId, ServerId};
 use undine_store::{Db, Operation, StepState};
 
 use super::new::event;
@@ -18,6 +18,7 @@ use super::work::Work;
 use super::{Kind, Undo, kind_of};
 use crate::clock::now_ms;
 use crate::control::Control;
+use crate::memory;
 
 /// An instance that is silent for longer loses its operations to the others.
 pub const LEASE_MS: i64 = 10_000;
@@ -102,12 +103,28 @@ async fn forward(work: &mut Work, kind: &Kind) -> Outcome<()> {
             work.steps[work.at].started_at = Some(now_ms());
             work.steps[work.at].state = StepState::Running;
         }
+        not_doubted(work).await?;
         (step.act)(work).await?;
         failpoints.pass(&format!("{point}/done")).await;
         step_done(work).await?;
         failpoints.pass(&format!("{point}/after")).await;
     }
     Ok(())
+}
+
+/// What the store may have forgotten something of is left alone.
+async fn not_doubted(work: &Work) -> Outcome<()> {
+    let Ok(server) = work.param::<ServerId>("server") else {
+        return Ok(());
+    };
+    if !memory::is_doubted(&work.control.store, server).await? {
+        return Ok(());
+    }
+    Err(Trouble::wait(
+        "the store may have forgotten something of the server",
+        "It goes on when the nodes of its copies have answered, or an operator has adopted what \
+         they know (`undine server adopt`).",
+    ))
 }
 
 /// One transaction: this step is done, the next one has begun or all is done.

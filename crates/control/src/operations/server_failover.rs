@@ -53,12 +53,6 @@ async fn choose(work: &mut Work) -> Outcome<()> {
     if server.state == ServerState::Starting {
         return Ok(());
     }
-    if is_held(work).await? {
-        return Err(Trouble::wait(
-            "the store was restored or promoted; its nodes are asked first",
-            "Wait until every node has been asked.",
-        ));
-    }
     let tx = work.control.store.begin().await?;
     let server = tx.servers().lock(server.id).await?;
     if server.operation != Some(work.operation.id) {
@@ -73,10 +67,6 @@ async fn choose(work: &mut Work) -> Outcome<()> {
         }
         Taken::Waits(waits) => Err(Trouble::wait(waits, ACCEPT)),
     }
-}
-
-async fn is_held(work: &Work) -> Outcome<bool> {
-    Ok(crate::background::restored::is_waiting(&work.control).await?)
 }
 
 /// The server, as long as this operation is the one that works on it.

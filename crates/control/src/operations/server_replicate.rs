@@ -132,12 +132,11 @@ async fn join(work: &mut Work) -> Outcome<()> {
 /// copied onto. Only a full copy may begin with an empty file.
 async fn prepare(work: &Work, server: &Server, copy: &Replica) -> Outcome<Option<ReplicaTarget>> {
     let (node, client) = replica_client(&work.control, copy).await?;
-    let policy = Policy::of(&work.control.store).await?;
     let is_full = method(work)? == JoinMethod::Full;
     let spec = ReplicaSpec {
         resync: true,
         create: is_full,
-        ..spec_of(server, copy, policy.tls)
+        ..spec_of(work, server, copy).await?
     };
     let status = match client.replica(server.id, &spec).await {
         Err(CallError::Refused(problem)) if !is_full && problem.kind == LOST => return Ok(None),
@@ -161,8 +160,10 @@ fn method(work: &Work) -> Outcome<JoinMethod> {
     }
 }
 
-fn spec_of(server: &Server, copy: &Replica, tls: bool) -> ReplicaSpec {
-    ReplicaSpec {
+async fn spec_of(work: &Work, server: &Server, copy: &Replica) -> Outcome<ReplicaSpec> {
+    let store = &work.control.store;
+    let policy = Policy::of(store).await?;
+    Ok(ReplicaSpec {
         replica: copy.id,
         epoch: server.epoch,
         size: server.disk,
@@ -170,8 +171,9 @@ fn spec_of(server: &Server, copy: &Replica, tls: bool) -> ReplicaSpec {
         accept_stale: false,
         remote: server.node != Some(copy.node),
         resync: false,
-        tls,
-    }
+        tls: policy.tls,
+        committed: Some(copies::committed(store, server).await?),
+    })
 }
 
 /// A join that goes on is known by its replica alone.
@@ -258,10 +260,8 @@ async fn commit(work: &mut Work) -> Outcome<()> {
 async fn tell(work: &mut Work) -> Outcome<()> {
     let (server, copy) = both(work).await?;
     let (_, client) = replica_client(&work.control, &copy).await?;
-    let policy = Policy::of(&work.control.store).await?;
-    client
-        .replica(server.id, &spec_of(&server, &copy, policy.tls))
-        .await?;
+    let spec = spec_of(work, &server, &copy).await?;
+    client.replica(server.id, &spec).await?;
     slots::tell(&work.control, server.id).await;
     // The next copy of this server, or one that waited for a free place.
     work.control.copies_due.notify_one();

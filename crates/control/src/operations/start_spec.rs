@@ -84,6 +84,7 @@ pub(super) async fn open_replica(
         remote: server.node != Some(replica.node),
         resync: false,
         tls: policy.tls,
+        committed: Some(copies::committed(&control.store, server).await?),
     };
     Ok(client.replica(server.id, &spec).await?)
 }
@@ -141,6 +142,7 @@ pub(super) async fn start_spec(
     let cluster = &control.cluster;
     Ok(StartSpec {
         epoch: server.epoch,
+        version: server.version.unsigned_abs(),
         name: server.name.to_string(),
         image: image_of(control, server).await?,
         memory: server.memory,

@@ -135,6 +135,7 @@ table! {
     POST "/servers/{id}/stop" Provider Manage servers::stop;
     POST "/servers/{id}/restart" Provider Manage servers::restart;
     POST "/servers/{id}/scrub" Provider Manage servers::scrub;
+    POST "/servers/{id}/adopt" Provider Manage servers::adopt;
     POST "/servers/{id}/size" Provider Manage servers::size_it;
     POST "/servers/{id}/delete" Provider Manage servers::delete;
     GET "/settings" Provider Manage settings::page;

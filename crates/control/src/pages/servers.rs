@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::{Redirect, Response};
 use undine_api::public::{
-    CreateServer, MetricSubject, Node, Replica, ReplicaStanding, Server, UpdateServer,
+    Adopt, CreateServer, MetricSubject, Node, Replica, ReplicaStanding, Server, UpdateServer,
 };
 use undine_model::lifecycle::ServerState;
 use undine_model::{Bytes, MilliCpu};
@@ -24,7 +24,8 @@ use crate::app::servers::Wish;
 use crate::app::sessions::Viewer;
 use crate::app::sites::SiteWish;
 use crate::app::{
-    capacity, catalogue, nodes, operations, server_create, server_scrub, servers, sites,
+    capacity, catalogue, nodes, operations, server_adopt, server_create, server_scrub, servers,
+    sites,
 };
 use crate::control::Control;
 use crate::refusal::Result;
@@ -201,6 +202,7 @@ struct Page {
     f: Frame,
     s: Row,
     error: String,
+    doubt: String,
     actions: &'static [(&'static str, &'static str)],
     charts: Vec<Chart>,
     copies: Vec<Copy>,
@@ -268,7 +270,9 @@ pub async fn page(
     written(&Page {
         f: Frame::new(&control, &viewer, server.name.as_str(), "/servers", 5).await?,
         error: server.error.clone().unwrap_or_default(),
+        doubt: server.doubt.clone().unwrap_or_default(),
         actions: match server.state {
+            _ if server.doubt.is_some() => &[],
             ServerState::Running => &[("restart", "Restart"), ("stop", "Stop")],
             ServerState::Stopped | ServerState::Failed => &[("start", "Start")],
             _ => &[],
@@ -383,6 +387,24 @@ pub async fn scrub(
     let caller = &viewer.caller;
     let done = server_scrub::scrub(&control, caller, id(&which)?, Expected::Any).await?;
     Ok(Redirect::to(&format!("/operations/{}", done.operation.id)))
+}
+
+/// Its record follows what its nodes know, when its name was written.
+pub async fn adopt(
+    State(control): State<Control>,
+    viewer: Viewer,
+    Path(which): Path<String>,
+    fields: Fields,
+) -> Result<Redirect> {
+    let without = fields.text("without");
+    let names = without.split([',', ' ']).filter(|name| !name.is_empty());
+    let wish = Adopt {
+        confirm: fields.text("confirm").trim().to_owned(),
+        without: names.map(str::to_owned).collect(),
+    };
+    let caller = &viewer.caller;
+    let server = server_adopt::accept(&control, caller, id(&which)?, Expected::Any, wish).await?;
+    Ok(Redirect::to(&format!("/servers/{}", server.id)))
 }
 
 /// Deletes it, when its name was written.

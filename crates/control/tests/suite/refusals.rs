@@ -115,6 +115,7 @@ fn example(method: &str, path: &str, things: &Things) -> Option<Value> {
         ("PATCH", "/v1/settings/mail") => json!({"host": ""}),
         ("POST", "/v1/settings/mail/try") => json!({"to": "ann@example.com"}),
         ("POST", "/v1/nodes/{id}/fence") => json!({"confirm": "node-1"}),
+        ("POST", "/v1/servers/{id}/adopt") => json!({"confirm": "web-1"}),
         ("POST", "/v1/servers/{id}/accept-loss") => json!({"confirm": "web-1", "node": "node-1"}),
         ("POST", "/v1/join-tokens") => json!({"role": "node"}),
         ("POST", "/v1/capacity/what-if") => json!({"rebalance": true}),

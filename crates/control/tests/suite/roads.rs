@@ -436,7 +436,7 @@ async fn a_suspended_account_s_sites_say_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_store_blocks_servers_whose_disks_are_ahead_of_it() {
     use undine_store::{Db, Settings};
-    let world = World::new().await;
+    let mut world = World::new().await;
     let node = world.node("node-1", Bytes::gib(8)).await;
     let behind = world.server("web-1", "web-php").await;
     let level = world.server("web-2", "web-php").await;
@@ -447,6 +447,7 @@ async fn a_restored_store_blocks_servers_whose_disks_are_ahead_of_it() {
         .epoch = 5;
     let settings = world.instances[0].control.store.settings();
     settings.put(Settings::RESTORED, &true, 0).await.unwrap();
+    world.restart(0).await;
     let path = format!("/v1/servers/{behind}");
     for _ in 0..100 {
         if world.get(&path).await.text("/state") == "failed" {

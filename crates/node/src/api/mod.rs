@@ -6,6 +6,7 @@ pub mod guest;
 pub mod json;
 pub mod routes;
 pub mod templates;
+pub mod term;
 
 use std::sync::Arc;
 
@@ -71,6 +72,10 @@ pub fn router(agent: Arc<Agent>) -> Router {
             post(guest::upload).layer(DefaultBodyLimit::disable()),
         )
         .fallback(not_found)
+        .layer(middleware::from_fn_with_state(
+            agent.clone(),
+            term::of_this_life,
+        ))
         .layer(middleware::from_fn(auth::control_only))
         .merge(for_nodes())
         .with_state(agent)

@@ -93,7 +93,7 @@ pub async fn slots(
     Server(server): Server,
     Body(spec): Body<SlotsSpec>,
 ) -> Answer<ServerStatus> {
-    Ok(Json(agent.server(server)?.slots(spec).await?))
+    Ok(Json(agent.slots(server, spec).await?))
 }
 
 /// `PUT /node/v1/servers/{server}/joins/{replica}`

@@ -7,13 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use undine_api::Problem;
-use undine_api::node::{ReplicaKey, ReplicaSpec, ReplicaStatus};
+use undine_api::node::{Committed, ReplicaKey, ReplicaSpec, ReplicaStatus};
 use undine_failover::holder::{self, Copy, HolderRefusal, Opening};
 use undine_model::ServerId;
 use undine_qemu::files::Owner;
 use undine_qemu::process::Program;
 use undine_qemu::psk::{self, Psk};
-use undine_qemu::sidecar::ReplicaState as Worth;
+use undine_qemu::sidecar::{self, ReplicaState as Worth, SidecarError};
 use undine_qemu::storage::{DaemonConfig, NbdAddress, StorageDaemon, create_image};
 
 use super::refusal::{sidecar_problem, storage};
@@ -44,8 +44,12 @@ impl Replicas {
             None => None,
         };
         let sidecar = here.as_ref().map(|(sidecar, _)| sidecar);
+        let is_new = here.is_none();
         let is_served = sidecar.is_some_and(|it| slot.serves(it.epoch));
         let opening = holder::open(sidecar, is_served, asked(spec));
+        if opening.is_ok() && !is_new {
+            self.note(server, spec.committed.as_ref()).await?;
+        }
         let record = match (opening, here) {
             (Ok(holder::Open::Same), Some((sidecar, record))) => {
                 if sidecar.copy == Copy::Filling {
@@ -58,7 +62,11 @@ impl Replicas {
             (Ok(_), here) => {
                 let record = match here {
                     Some((_, record)) => record,
-                    None => self.create(server, spec).await?,
+                    None => {
+                        let made = self.create(server, spec).await?;
+                        self.note(server, spec.committed.as_ref()).await?;
+                        made
+                    }
                 };
                 self.fresh(server, spec, record, &mut slot).await?
             }
@@ -71,6 +79,24 @@ impl Replicas {
         let key = slot.open.as_ref().and_then(|open| open.key.as_ref());
         status.key = key.and_then(|key| ReplicaKey::read(key.digits()));
         Ok(status)
+    }
+
+    /// Writes control's word about the server's copies beside this one, before anything is done
+    /// that it allows. Where none is held here there is nothing to write it beside.
+    ///
+    /// # Errors
+    /// The disk says no, or the word is of an epoch that is over.
+    pub async fn note(&self, server: ServerId, said: Option<&Committed>) -> Result<(), Problem> {
+        let Some(said) = said else { return Ok(()) };
+        let word = sidecar::Committed {
+            epoch: said.epoch,
+            version: said.version,
+            in_sync: said.in_sync.iter().map(|id| id.uuid()).collect(),
+        };
+        match self.sidecar(server).note(word).await {
+            Ok(()) | Err(SidecarError::Missing { .. }) => Ok(()),
+            Err(error) => Err(sidecar_problem(error)),
+        }
     }
 
     /// The copy as the rules see it.

@@ -3,8 +3,8 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use serde::Deserialize;
-use undine_api::node::{ReplicaSpec, ReplicaState, ReplicaStatus};
-use undine_model::{Bytes, ServerId};
+use undine_api::node::{Committed, ReplicaSpec, ReplicaState, ReplicaStatus};
+use undine_model::{Bytes, ReplicaId, ServerId};
 use undine_qemu::sidecar::{self, SidecarFile};
 use undine_qemu::storage::NbdAddress;
 
@@ -47,13 +47,11 @@ impl Replicas {
     ) -> ReplicaStatus {
         let image = std::fs::metadata(self.image(server));
         let worth = sidecar_now(&self.sidecar(server));
-        let state = match (&slot.open, &image, &worth) {
+        let state = match (&slot.open, &image, worth.as_ref().map(|it| it.state)) {
             (_, Err(_), _) | (_, _, None) => ReplicaState::Lost,
-            (Some(_), _, Some((_, sidecar::ReplicaState::Syncing))) => ReplicaState::Syncing,
+            (Some(_), _, Some(sidecar::ReplicaState::Syncing)) => ReplicaState::Syncing,
             (Some(_), ..) => ReplicaState::Open,
-            (None, _, Some((_, worth)))
-                if *worth != sidecar::ReplicaState::InSync || record.open =>
-            {
+            (None, _, Some(worth)) if worth != sidecar::ReplicaState::InSync || record.open => {
                 ReplicaState::Stale
             }
             _ => ReplicaState::Closed,
@@ -62,7 +60,7 @@ impl Replicas {
         ReplicaStatus {
             server,
             replica: record.replica,
-            epoch: worth.map_or(0, |(epoch, _)| epoch),
+            epoch: worth.as_ref().map_or(0, |it| it.epoch),
             state,
             export: open.map(|open| open.export.to_string()),
             address: open.and_then(|open| match open.listen {
@@ -72,6 +70,7 @@ impl Replicas {
             key: None,
             size: record.size,
             used: Bytes(image.map_or(0, |meta| meta.blocks() * 512)),
+            committed: worth.and_then(|it| it.committed).map(heard),
         }
     }
 }
@@ -88,16 +87,28 @@ pub(super) fn lost(server: ServerId, spec: &ReplicaSpec) -> ReplicaStatus {
         key: None,
         size: spec.size,
         used: Bytes(0),
+        committed: None,
     }
 }
 
-/// Epoch and worth, read in place: statuses are asked for often and the file is tiny.
-fn sidecar_now(file: &SidecarFile) -> Option<(u64, sidecar::ReplicaState)> {
-    #[derive(Deserialize)]
-    struct Worth {
-        epoch: u64,
-        state: sidecar::ReplicaState,
+fn heard(word: sidecar::Committed) -> Committed {
+    Committed {
+        epoch: word.epoch,
+        version: word.version,
+        in_sync: word.in_sync.into_iter().map(ReplicaId::from_uuid).collect(),
     }
-    let worth: Worth = files::read_json(file.path()).ok().flatten()?;
-    Some((worth.epoch, worth.state))
+}
+
+/// What a status needs of a sidecar.
+#[derive(Deserialize)]
+struct Worth {
+    epoch: u64,
+    state: sidecar::ReplicaState,
+    #[serde(default)]
+    committed: Option<sidecar::Committed>,
+}
+
+/// Read in place: statuses are asked for often and the file is tiny.
+fn sidecar_now(file: &SidecarFile) -> Option<Worth> {
+    files::read_json(file.path()).ok().flatten()
 }

@@ -36,6 +36,7 @@ use crate::problems;
 use crate::replicas::Replicas;
 use crate::report::Changed;
 use crate::templates::Templates;
+use crate::terms::Terms;
 use crate::uids::Uids;
 
 /// What servers stand on.
@@ -66,6 +67,8 @@ pub struct Ground {
     pub network: Option<Network>,
     /// What the guard must know.
     pub guarded: GuardFile,
+    /// Which life of control's store was heard of.
+    pub terms: Terms,
     /// Tells control at once.
     pub changed: Changed,
 }

@@ -30,6 +30,7 @@ use undine_node::server::disk::{Keeper, Shared, Start, Wish, keep};
 use undine_node::server::{Ground, start};
 use undine_node::settings::server_folder;
 use undine_node::templates::Templates;
+use undine_node::terms::Terms;
 use undine_node::uids::Uids;
 use undine_qemu::accel::Accel;
 use undine_qemu::command::{Begin, DEFAULT_MACHINE, Shape, VmConfig};
@@ -155,6 +156,7 @@ async fn ground(folders: &Folders, number: u8, first_port: u16) -> Arc<Ground> {
         host: Host::open(&state_dir, choice).await.unwrap(),
         replicas: replicas.await.unwrap(),
         guarded: GuardFile::open(&state_dir),
+        terms: Terms::open(&state_dir).unwrap(),
         state_dir,
         run_dir,
         cgroup,
@@ -176,6 +178,7 @@ fn spec(replica: ReplicaId, remote: bool, tls: bool) -> ReplicaSpec {
         remote,
         resync: false,
         tls,
+        committed: None,
     }
 }
 
@@ -374,6 +377,7 @@ impl Pair {
             epoch: EPOCH,
             version,
             in_sync: in_sync.to_vec(),
+            syncing: Vec::new(),
         };
         self.wish(|reply| Wish::Slots(spec, reply)).await
     }

@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, PgPool};
 use tokio::task::JoinHandle;
 
+use super::life::takes_writes;
 use crate::error::{Result, StoreError};
 
 const CONNECTIONS: u32 = 12;
@@ -25,6 +26,10 @@ pub(crate) async fn open(
         // In place of sqlx's ping: a primary that was demoted still answers that one.
         .test_before_acquire(false)
         .before_acquire(|connection, _| Box::pin(takes_writes(connection)))
+        // A fresh one passes the other gate.
+        .after_connect(|connection, _| {
+            Box::pin(async move { takes_writes(connection).await.map(drop) })
+        })
         .connect_lazy_with(first);
     let follower = (hosts.len() > 1).then(|| tokio::spawn(follow(pool.clone(), hosts)));
     let connection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
@@ -66,13 +71,6 @@ async fn probe(host: &PgConnectOptions) -> std::result::Result<bool, sqlx::Error
     let writes = takes_writes(&mut connection).await?;
     connection.close().await?;
     Ok(writes)
-}
-
-async fn takes_writes(connection: &mut PgConnection) -> std::result::Result<bool, sqlx::Error> {
-    let read_only: String = sqlx::query_scalar("SHOW transaction_read_only")
-        .fetch_one(connection)
-        .await?;
-    Ok(read_only == "off")
 }
 
 /// Points the pool to another host whenever the present one is no good any more.

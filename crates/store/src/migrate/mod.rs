@@ -9,6 +9,7 @@ mod v0002_failover;
 mod v0010_people;
 mod v0011_second_step;
 mod v0012_scrub;
+mod v0013_memory;
 mod v0015_mail;
 mod v0016_resellers;
 
@@ -32,6 +33,7 @@ impl MigratorTrait for Steps {
             Box::new(v0010_people::Step),
             Box::new(v0011_second_step::Step),
             Box::new(v0012_scrub::Step),
+            Box::new(v0013_memory::Step),
             Box::new(v0015_mail::Step),
             Box::new(v0016_resellers::Step),
         ]

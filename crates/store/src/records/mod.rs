@@ -32,6 +32,7 @@ plain!(
     server::Server,
     server::Replica,
     server::Removal,
+    server::Doubt,
     site::Database,
     site::Release,
     site::SiteCertificate,

@@ -193,3 +193,19 @@ record! {
     filter RemovalFilter { server: ServerId, node: NodeId }
     frozen {}
 }
+
+record! {
+    /// A server that the store may have forgotten something of: until every holder of a copy was
+    /// asked, it neither moves nor starts. Its id is the server's.
+    Doubt, "doubt" in "doubts", id ServerId {
+        /// The server's epoch when the doubt arose.
+        epoch: u64,
+        /// The version of the server's record then.
+        stood: i64,
+        /// Somebody knows more than the store: an operator must decide. Why, in words.
+        blocked: Option<String>,
+    }
+    /// Which doubts.
+    filter DoubtFilter {}
+    frozen { epoch, stood }
+}

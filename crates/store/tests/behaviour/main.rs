@@ -6,6 +6,7 @@ mod databases;
 mod fixtures;
 
 mod mails;
+mod life;
 mod migration;
 mod numbers;
 mod operations;

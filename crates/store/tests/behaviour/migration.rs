@@ -22,6 +22,7 @@ const ROWS: &[&str] = &[
     include_str!("schema/v0010_people.sql"),
     include_str!("schema/v0011_second_step.sql"),
     include_str!("schema/v0012_scrub.sql"),
+    include_str!("schema/v0013_memory.sql"),
     include_str!("schema/v0015_mail.sql"),
     include_str!("schema/v0016_resellers.sql"),
 ];
@@ -66,7 +67,7 @@ async fn every_row_is_read(store: &Store) {
         databases: DatabaseFilter, releases: ReleaseFilter, certificates: SiteCertificateFilter,
         operations: OperationFilter, removals: RemovalFilter,
         people: PersonFilter, memberships: MembershipFilter,
-        sessions: LoginFilter, links: LinkFilter, failures: FailuresFilter,
+        sessions: LoginFilter, links: LinkFilter, failures: FailuresFilter, doubts: DoubtFilter,
         mails: MailFilter,
     );
     what_the_second_step_added(store).await;

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use tokio::net::TcpListener;
 use undine_api::Problem;
 use undine_api::node::{
-    JoinMethod, JoinSpec, JoinState, JoinStatus, ReplicaKey, ReplicaSpec, ReplicaState,
+    Committed, JoinMethod, JoinSpec, JoinState, JoinStatus, ReplicaKey, ReplicaSpec, ReplicaState,
     ReplicaStatus, ScrubSpec, ScrubState, ScrubStatus, ServerStatus, SlotState, SlotStatus,
     SlotsSpec, StartSpec,
 };
@@ -28,6 +28,8 @@ pub struct FakeReplica {
     pub incarnation: u32,
     /// Size of the disk.
     pub size: Bytes,
+    /// The newest of control's words that was heard.
+    pub committed: Option<Committed>,
 }
 
 impl FakeReplica {
@@ -50,6 +52,15 @@ impl FakeReplica {
             key: None,
             size: self.size,
             used: Bytes(0),
+            committed: self.committed.clone(),
+        }
+    }
+
+    /// Keeps the newest of control's words.
+    pub fn note(&mut self, said: Option<Committed>) {
+        let order = |it: &Committed| (it.epoch, it.version);
+        if said.as_ref().map(order) >= self.committed.as_ref().map(order) {
+            self.committed = said;
         }
     }
 
@@ -170,11 +181,13 @@ pub(super) async fn replica(
             state: ReplicaState::Closed,
             incarnation: 0,
             size: spec.size,
+            committed: None,
         });
     }
     let Some(replica) = state.replicas.get_mut(&server) else {
         return Ok(Json(lost(server, &spec)));
     };
+    replica.note(spec.committed.clone());
     replica.open(&spec);
     let mut status = replica.status(server);
     if spec.remote {
@@ -195,6 +208,7 @@ fn lost(server: ServerId, spec: &ReplicaSpec) -> ReplicaStatus {
         key: None,
         size: spec.size,
         used: Bytes(0),
+        committed: None,
     }
 }
 
@@ -223,6 +237,9 @@ pub(super) async fn slots(
 ) -> Answered<ServerStatus> {
     node.called(&format!("PUT servers/{id}/slots"))?;
     let mut state = node.state();
+    if let Some(replica) = state.replicas.get_mut(&id) {
+        replica.note(Some(spec.committed()));
+    }
     let server = owner(&mut state, id, spec.epoch)?;
     if spec.version < server.version {
         return Err(Problem::new(409, "version", "Old news", "a newer version was seen").into());

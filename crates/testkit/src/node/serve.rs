@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use undine_api::Problem;
 use undine_api::guest::{Answer, FailureKind, Health, Upload};
 use undine_api::node::{
-    FetchImage, GuestCall, ImageStatus, NodeStatus, Phase, ServerStatus, StartReport, StartSpec,
-    StopSpec, TemplateState, TemplateStatus, TemplateWish, UPLOAD_HEADER,
+    FetchImage, GuestCall, ImageStatus, NodeStatus, OLD_TERM, Phase, ServerStatus, StartReport,
+    StartSpec, StopSpec, TERM_HEADER, TemplateState, TemplateStatus, TemplateWish, UPLOAD_HEADER,
 };
 use undine_link::Credentials;
 use undine_model::{Bytes, ServerId};
@@ -71,6 +71,10 @@ pub(super) fn start(
         .route("/node/v1/servers/{server}/guest", post(guest))
         .route("/node/v1/servers/{server}/releases", post(release))
         .layer(axum::extract::DefaultBodyLimit::disable())
+        .layer(axum::middleware::from_fn_with_state(
+            inner.clone(),
+            of_this_life,
+        ))
         .with_state(inner);
     let told = CancellationToken::new();
     let (credentials, serving) = (credentials.clone(), told.clone());
@@ -82,6 +86,28 @@ pub(super) fn start(
         }
     });
     told
+}
+
+/// As a real node: orders of an earlier life of control's store are refused.
+async fn of_this_life(
+    State(node): Shared,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Response {
+    let said = request.headers().get(TERM_HEADER);
+    let said = said.and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
+    if let Some(said) = said {
+        let heard = {
+            let mut state = node.state();
+            state.term = state.term.max(said);
+            state.term
+        };
+        if said < heard && request.method() != axum::http::Method::GET {
+            let detail = format!("term {heard} has begun");
+            return Refused(Problem::new(409, OLD_TERM, "An earlier life", detail)).into_response();
+        }
+    }
+    next.run(request).await
 }
 
 async fn node_status(State(node): Shared) -> Answered<NodeStatus> {
@@ -165,6 +191,7 @@ async fn start_server(
     if !server.running {
         server.running = true;
         server.epoch = spec.epoch;
+        server.version = spec.version;
         server.open(&spec);
         let whole = undine_api::guest::Ask::Apply(Box::new(spec.manifest));
         if let Ok(Answer::Applied(done)) = server.guest.ask(whole, &bad) {

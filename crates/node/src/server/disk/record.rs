@@ -86,6 +86,7 @@ impl DiskRecord {
         let empty = std::iter::repeat_with(Slot::default);
         Self {
             epoch: spec.epoch,
+            version: spec.version,
             slots: taken.chain(empty).take(count).collect(),
             covered: spec.replicas.iter().map(|target| target.replica).collect(),
             base: spec
@@ -411,6 +412,7 @@ mod tests {
             epoch: 3,
             version,
             in_sync: in_sync.iter().map(|number| id(*number)).collect(),
+            syncing: Vec::new(),
         }
     }
 
