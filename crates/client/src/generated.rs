@@ -5,17 +5,21 @@ use crate::send::{Client, ClientError, read, word};
 use reqwest::{Method, Response};
 use undine_api::guest::{ArchiveFormat, LogKind};
 use undine_api::public::{
-    AcceptLoss, Account, Adopt, App, AuditRow, Capacity, CreateAccount, CreateDatabase,
-    CreateJoinToken, CreatePlan, CreateServer, CreateSite, CreateToken, Database,
-    DatabaseOperation, Edge, FailoverPolicy, FenceNode, Image, InstallApp, Instance, JoinToken,
-    List, LogLines, MetricResolution, MetricSubject, Metrics, NewJoinToken, NewToken, Node,
-    Operation, Plan, Profile, Release, ReleaseOperation, Rollback, Server, ServerOperation, SetBmc,
-    Site, SiteOperation, SupportBundle, Token, UpdateAccount, UpdateFailoverPolicy, UpdateNode,
-    UpdatePlan, UpdateServer, UpdateSite, WhatIf, WhatIfAnswer, WhoAmI,
+    AcceptLoss, Account, Adopt, App, ArchiveResult, AuditRow, Capacity, CreateAccount,
+    CreateDatabase, CreateFolder, CreateJoinToken, CreatePlan, CreateReseller, CreateServer,
+    CreateSite, CreateToken, Database, DatabaseOperation, DnsSettings, Edge, FailoverPolicy,
+    FenceNode, FileEntry, FilePage, Image, InstallApp, Instance, JoinToken, List, LogLines,
+    MailSettings, MailTried, MetricResolution, MetricSubject, Metrics, MoveFile, NewJoinToken,
+    NewToken, Node, Operation, PackFiles, Plan, Profile, Release, ReleaseOperation, Reseller,
+    Rollback, Server, ServerOperation, SetBmc, Site, SiteDns, SiteOperation, SupportBundle, Token,
+    TryMail, UnpackFile, UpdateAccount, UpdateDnsSettings, UpdateFailoverPolicy,
+    UpdateMailSettings, UpdateNode, UpdatePlan, UpdateReseller, UpdateServer, UpdateSite, WhatIf,
+    WhatIfAnswer, WhoAmI,
 };
 use undine_model::lifecycle::OperationState;
 use undine_model::{
-    AccountId, DatabaseId, NodeId, OperationId, PlanId, ReleaseId, ServerId, SiteId, TokenId,
+    AccountId, DatabaseId, NodeId, OperationId, PlanId, ReleaseId, ResellerId, ServerId, SiteId,
+    TokenId,
 };
 use uuid::Uuid;
 
@@ -32,7 +36,7 @@ pub struct ListAccountsQuery {
 
 impl ListAccountsQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
+        let mut pairs = vec![];
         if let Some(value) = &self.limit {
             pairs.push(("limit", word(value)));
         }
@@ -59,7 +63,7 @@ pub struct ListAuditQuery {
 
 impl ListAuditQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
+        let mut pairs = vec![];
         if let Some(value) = &self.limit {
             pairs.push(("limit", word(value)));
         }
@@ -86,7 +90,7 @@ pub struct ListDatabasesQuery {
 
 impl ListDatabasesQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
+        let mut pairs = vec![];
         if let Some(value) = &self.limit {
             pairs.push(("limit", word(value)));
         }
@@ -111,7 +115,7 @@ pub struct ListEdgesQuery {
 
 impl ListEdgesQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
+        let mut pairs = vec![];
         if let Some(value) = &self.limit {
             pairs.push(("limit", word(value)));
         }
@@ -131,7 +135,7 @@ pub struct StreamEventsQuery {
 
 impl StreamEventsQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
+        let mut pairs = vec![];
         if let Some(value) = &self.after {
             pairs.push(("after", word(value)));
         }
@@ -150,7 +154,7 @@ pub struct ListImagesQuery {
 
 impl ListImagesQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
+        let mut pairs = vec![];
         if let Some(value) = &self.limit {
             pairs.push(("limit", word(value)));
         }
@@ -172,7 +176,7 @@ pub struct ListInstancesQuery {
 
 impl ListInstancesQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
+        let mut pairs = vec![];
         if let Some(value) = &self.limit {
             pairs.push(("limit", word(value)));
         }
@@ -194,7 +198,7 @@ pub struct ListJoinTokensQuery {
 
 impl ListJoinTokensQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
+        let mut pairs = vec![];
         if let Some(value) = &self.limit {
             pairs.push(("limit", word(value)));
         }
@@ -222,9 +226,10 @@ pub struct GetMetricsQuery {
 
 impl GetMetricsQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
-        pairs.push(("subject_kind", word(&self.subject_kind)));
-        pairs.push(("subject", word(&self.subject)));
+        let mut pairs = vec![
+            ("subject_kind", word(&self.subject_kind)),
+            ("subject", word(&self.subject)),
+        ];
         if let Some(value) = &self.resolution {
             pairs.push(("resolution", word(value)));
         }
@@ -251,7 +256,7 @@ pub struct ListNodesQuery {
 
 impl ListNodesQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
+        let mut pairs = vec![];
         if let Some(value) = &self.limit {
             pairs.push(("limit", word(value)));
         }
@@ -280,7 +285,7 @@ pub struct ListOperationsQuery {
 
 impl ListOperationsQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
+        let mut pairs = vec![];
         if let Some(value) = &self.limit {
             pairs.push(("limit", word(value)));
         }
@@ -308,7 +313,7 @@ pub struct ListPlansQuery {
 
 impl ListPlansQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
+        let mut pairs = vec![];
         if let Some(value) = &self.limit {
             pairs.push(("limit", word(value)));
         }
@@ -330,12 +335,39 @@ pub struct ListProfilesQuery {
 
 impl ListProfilesQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
+        let mut pairs = vec![];
         if let Some(value) = &self.limit {
             pairs.push(("limit", word(value)));
         }
         if let Some(value) = &self.cursor {
             pairs.push(("cursor", word(value)));
+        }
+        pairs
+    }
+}
+
+/// What [`Client::list_resellers`] may be asked.
+#[derive(Debug, Clone, Default)]
+pub struct ListResellersQuery {
+    /// At most so many things, up to 500; 50 unless said otherwise.
+    pub limit: Option<u32>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+    /// With this name only.
+    pub name: Option<String>,
+}
+
+impl ListResellersQuery {
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        let mut pairs = vec![];
+        if let Some(value) = &self.limit {
+            pairs.push(("limit", word(value)));
+        }
+        if let Some(value) = &self.cursor {
+            pairs.push(("cursor", word(value)));
+        }
+        if let Some(value) = &self.name {
+            pairs.push(("name", word(value)));
         }
         pairs
     }
@@ -354,7 +386,7 @@ pub struct ListServersQuery {
 
 impl ListServersQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
+        let mut pairs = vec![];
         if let Some(value) = &self.limit {
             pairs.push(("limit", word(value)));
         }
@@ -385,7 +417,7 @@ pub struct ListSitesQuery {
 
 impl ListSitesQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
+        let mut pairs = vec![];
         if let Some(value) = &self.limit {
             pairs.push(("limit", word(value)));
         }
@@ -405,6 +437,95 @@ impl ListSitesQuery {
     }
 }
 
+/// What [`Client::delete_site`] may be asked.
+#[derive(Debug, Clone, Default)]
+pub struct DeleteSiteQuery {
+    /// At once and for good: nothing is kept, nothing can be undone.
+    pub for_good: Option<bool>,
+}
+
+impl DeleteSiteQuery {
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        let mut pairs = vec![];
+        if let Some(value) = &self.for_good {
+            pairs.push(("for_good", word(value)));
+        }
+        pairs
+    }
+}
+
+/// What [`Client::remove_file`] may be asked.
+#[derive(Debug, Clone)]
+pub struct RemoveFileQuery {
+    /// Its path, such as `current/index.html`.
+    pub path: String,
+}
+
+impl RemoveFileQuery {
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        vec![("path", word(&self.path))]
+    }
+}
+
+/// What [`Client::list_files`] may be asked.
+#[derive(Debug, Clone, Default)]
+pub struct ListFilesQuery {
+    /// The folder, such as `current/css`; the top unless said otherwise.
+    pub path: Option<String>,
+    /// At most so many names, up to 500.
+    pub limit: Option<u32>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+}
+
+impl ListFilesQuery {
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        let mut pairs = vec![];
+        if let Some(value) = &self.path {
+            pairs.push(("path", word(value)));
+        }
+        if let Some(value) = &self.limit {
+            pairs.push(("limit", word(value)));
+        }
+        if let Some(value) = &self.cursor {
+            pairs.push(("cursor", word(value)));
+        }
+        pairs
+    }
+}
+
+/// What [`Client::read_file`] may be asked.
+#[derive(Debug, Clone)]
+pub struct ReadFileQuery {
+    /// Its path, such as `current/index.html`.
+    pub path: String,
+}
+
+impl ReadFileQuery {
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        vec![("path", word(&self.path))]
+    }
+}
+
+/// What [`Client::put_file`] may be asked.
+#[derive(Debug, Clone)]
+pub struct PutFileQuery {
+    /// Its path, such as `current/index.html`; its folder must be there.
+    pub path: String,
+    /// Only where nothing is yet.
+    pub new: Option<bool>,
+}
+
+impl PutFileQuery {
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        let mut pairs = vec![("path", word(&self.path))];
+        if let Some(value) = &self.new {
+            pairs.push(("new", word(value)));
+        }
+        pairs
+    }
+}
+
 /// What [`Client::site_logs`] may be asked.
 #[derive(Debug, Clone, Default)]
 pub struct SiteLogsQuery {
@@ -416,9 +537,36 @@ pub struct SiteLogsQuery {
 
 impl SiteLogsQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
+        let mut pairs = vec![];
         if let Some(value) = &self.log {
             pairs.push(("log", word(value)));
+        }
+        if let Some(value) = &self.lines {
+            pairs.push(("lines", word(value)));
+        }
+        pairs
+    }
+}
+
+/// What [`Client::follow_site_log`] may be asked.
+#[derive(Debug, Clone, Default)]
+pub struct FollowSiteLogQuery {
+    /// Which log; requests unless said otherwise.
+    pub log: Option<LogKind>,
+    /// Only lines with this text, whatever the case.
+    pub find: Option<String>,
+    /// How many of the last lines first; 50 unless said otherwise.
+    pub lines: Option<u32>,
+}
+
+impl FollowSiteLogQuery {
+    fn pairs(&self) -> Vec<(&'static str, String)> {
+        let mut pairs = vec![];
+        if let Some(value) = &self.log {
+            pairs.push(("log", word(value)));
+        }
+        if let Some(value) = &self.find {
+            pairs.push(("find", word(value)));
         }
         if let Some(value) = &self.lines {
             pairs.push(("lines", word(value)));
@@ -438,7 +586,7 @@ pub struct ListReleasesQuery {
 
 impl ListReleasesQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
+        let mut pairs = vec![];
         if let Some(value) = &self.limit {
             pairs.push(("limit", word(value)));
         }
@@ -462,9 +610,10 @@ pub struct UploadReleaseQuery {
 
 impl UploadReleaseQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
-        pairs.push(("format", word(&self.format)));
-        pairs.push(("sha256", word(&self.sha256)));
+        let mut pairs = vec![
+            ("format", word(&self.format)),
+            ("sha256", word(&self.sha256)),
+        ];
         if let Some(value) = &self.activate {
             pairs.push(("activate", word(value)));
         }
@@ -483,7 +632,7 @@ pub struct ListTokensQuery {
 
 impl ListTokensQuery {
     fn pairs(&self) -> Vec<(&'static str, String)> {
-        let mut pairs = Vec::new();
+        let mut pairs = vec![];
         if let Some(value) = &self.limit {
             pairs.push(("limit", word(value)));
         }
@@ -494,7 +643,7 @@ impl ListTokensQuery {
     }
 }
 impl Client {
-    /// Lists the accounts; an account's owner sees its own.
+    /// Lists the accounts; a reseller sees its customers', an account's owner its own.
     ///
     /// `GET /v1/accounts`
     ///
@@ -528,7 +677,7 @@ impl Client {
         }
     }
 
-    /// Makes an account.
+    /// Makes an account; it belongs to whoever has its plan.
     ///
     /// `POST /v1/accounts`
     ///
@@ -570,7 +719,7 @@ impl Client {
         self.answer(request).await
     }
 
-    /// Puts an account on another plan.
+    /// Puts an account on another plan, and so to whoever has that plan.
     ///
     /// `PATCH /v1/accounts/{id}`
     ///
@@ -1152,7 +1301,7 @@ impl Client {
         self.answer(request).await
     }
 
-    /// Lists the plans.
+    /// Lists the plans: a reseller sees its own, a customer those of whoever sells to it.
     ///
     /// `GET /v1/plans`
     ///
@@ -1329,6 +1478,101 @@ impl Client {
         self.answer(request).await
     }
 
+    /// Lists the resellers; a reseller sees itself.
+    ///
+    /// `GET /v1/resellers`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn list_resellers(
+        &self,
+        query: &ListResellersQuery,
+    ) -> Result<List<Reseller>, ClientError> {
+        let request = self.request(Method::GET, &["v1", "resellers"], &query.pairs());
+        self.answer(request).await
+    }
+
+    /// Every item of [`Self::list_resellers`], page after page.
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn every_resellers(
+        &self,
+        mut query: ListResellersQuery,
+    ) -> Result<Vec<Reseller>, ClientError> {
+        query.limit = query.limit.or(Some(200));
+        let mut items = Vec::new();
+        loop {
+            let page = self.list_resellers(&query).await?;
+            items.extend(page.items);
+            query.cursor = page.next;
+            if query.cursor.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+
+    /// Makes a reseller.
+    ///
+    /// `POST /v1/resellers`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn create_reseller(
+        &self,
+        idempotency_key: &str,
+        body: &CreateReseller,
+    ) -> Result<Reseller, ClientError> {
+        let request = self
+            .request(Method::POST, &["v1", "resellers"], &[])
+            .header("idempotency-key", idempotency_key)
+            .json(body);
+        self.answer(request).await
+    }
+
+    /// Removes a reseller that has neither accounts nor plans any more.
+    ///
+    /// `DELETE /v1/resellers/{id}`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn delete_reseller(&self, id: ResellerId, if_match: &str) -> Result<(), ClientError> {
+        let request = self
+            .request(Method::DELETE, &["v1", "resellers", &id.to_string()], &[])
+            .header("if-match", if_match);
+        self.done(request).await
+    }
+
+    /// Shows a reseller.
+    ///
+    /// `GET /v1/resellers/{id}`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn get_reseller(&self, id: ResellerId) -> Result<Reseller, ClientError> {
+        let request = self.request(Method::GET, &["v1", "resellers", &id.to_string()], &[]);
+        self.answer(request).await
+    }
+
+    /// Changes a reseller's limits; not below what it has.
+    ///
+    /// `PATCH /v1/resellers/{id}`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn update_reseller(
+        &self,
+        id: ResellerId,
+        if_match: &str,
+        body: &UpdateReseller,
+    ) -> Result<Reseller, ClientError> {
+        let request = self
+            .request(Method::PATCH, &["v1", "resellers", &id.to_string()], &[])
+            .header("if-match", if_match)
+            .json(body);
+        self.answer(request).await
+    }
+
     /// Lists the servers.
     ///
     /// `GET /v1/servers`
@@ -1501,6 +1745,27 @@ impl Client {
         self.answer(request).await
     }
 
+    /// Compares the copies of a running server's disk; one that differs is copied anew.
+    ///
+    /// `POST /v1/servers/{id}/scrub`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn scrub_server(
+        &self,
+        id: ServerId,
+        idempotency_key: &str,
+    ) -> Result<ServerOperation, ClientError> {
+        let request = self
+            .request(
+                Method::POST,
+                &["v1", "servers", &id.to_string(), "scrub"],
+                &[],
+            )
+            .header("idempotency-key", idempotency_key);
+        self.answer(request).await
+    }
+
     /// Starts a server.
     ///
     /// `POST /v1/servers/{id}/start`
@@ -1547,6 +1812,35 @@ impl Client {
         self.answer(request).await
     }
 
+    /// Shows where visitors must be led, and which name servers are asked whether they are.
+    ///
+    /// `GET /v1/settings/dns`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn get_dns_settings(&self) -> Result<DnsSettings, ClientError> {
+        let request = self.request(Method::GET, &["v1", "settings", "dns"], &[]);
+        self.answer(request).await
+    }
+
+    /// Changes that, from now on.
+    ///
+    /// `PATCH /v1/settings/dns`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn update_dns_settings(
+        &self,
+        if_match: &str,
+        body: &UpdateDnsSettings,
+    ) -> Result<DnsSettings, ClientError> {
+        let request = self
+            .request(Method::PATCH, &["v1", "settings", "dns"], &[])
+            .header("if-match", if_match)
+            .json(body);
+        self.answer(request).await
+    }
+
     /// Shows how patient the cluster is with silent nodes, and how it copies disks.
     ///
     /// `GET /v1/settings/failover`
@@ -1572,6 +1866,53 @@ impl Client {
         let request = self
             .request(Method::PATCH, &["v1", "settings", "failover"], &[])
             .header("if-match", if_match)
+            .json(body);
+        self.answer(request).await
+    }
+
+    /// Shows how the panel sends mail.
+    ///
+    /// `GET /v1/settings/mail`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn get_mail_settings(&self) -> Result<MailSettings, ClientError> {
+        let request = self.request(Method::GET, &["v1", "settings", "mail"], &[]);
+        self.answer(request).await
+    }
+
+    /// Changes how the panel sends mail, from now on.
+    ///
+    /// `PATCH /v1/settings/mail`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn update_mail_settings(
+        &self,
+        if_match: &str,
+        body: &UpdateMailSettings,
+    ) -> Result<MailSettings, ClientError> {
+        let request = self
+            .request(Method::PATCH, &["v1", "settings", "mail"], &[])
+            .header("if-match", if_match)
+            .json(body);
+        self.answer(request).await
+    }
+
+    /// Sends a mail at once, to see whether the settings work.
+    ///
+    /// `POST /v1/settings/mail/try`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn try_mail(
+        &self,
+        idempotency_key: &str,
+        body: &TryMail,
+    ) -> Result<MailTried, ClientError> {
+        let request = self
+            .request(Method::POST, &["v1", "settings", "mail", "try"], &[])
+            .header("idempotency-key", idempotency_key)
             .json(body);
         self.answer(request).await
     }
@@ -1622,7 +1963,7 @@ impl Client {
         self.answer(request).await
     }
 
-    /// Deletes a site with its content, its databases and its releases.
+    /// Deletes a site. It is off at once; its files and databases are kept for a day in which that can be undone.
     ///
     /// `DELETE /v1/sites/{id}`
     ///
@@ -1631,10 +1972,15 @@ impl Client {
     pub async fn delete_site(
         &self,
         id: SiteId,
+        query: &DeleteSiteQuery,
         if_match: &str,
     ) -> Result<SiteOperation, ClientError> {
         let request = self
-            .request(Method::DELETE, &["v1", "sites", &id.to_string()], &[])
+            .request(
+                Method::DELETE,
+                &["v1", "sites", &id.to_string()],
+                &query.pairs(),
+            )
             .header("if-match", if_match);
         self.answer(request).await
     }
@@ -1690,6 +2036,196 @@ impl Client {
         self.answer(request).await
     }
 
+    /// Shows what to put into DNS for a site, and what stands there now.
+    ///
+    /// `GET /v1/sites/{id}/dns`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn site_dns(&self, id: SiteId) -> Result<SiteDns, ClientError> {
+        let request = self.request(Method::GET, &["v1", "sites", &id.to_string(), "dns"], &[]);
+        self.answer(request).await
+    }
+
+    /// Removes a file, or a folder with all that is in it.
+    ///
+    /// `DELETE /v1/sites/{id}/files`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn remove_file(
+        &self,
+        id: SiteId,
+        query: &RemoveFileQuery,
+        if_match: &str,
+    ) -> Result<(), ClientError> {
+        let request = self
+            .request(
+                Method::DELETE,
+                &["v1", "sites", &id.to_string(), "files"],
+                &query.pairs(),
+            )
+            .header("if-match", if_match);
+        self.done(request).await
+    }
+
+    /// Lists what is in a folder of a site, by name.
+    ///
+    /// `GET /v1/sites/{id}/files`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn list_files(
+        &self,
+        id: SiteId,
+        query: &ListFilesQuery,
+    ) -> Result<FilePage, ClientError> {
+        let request = self.request(
+            Method::GET,
+            &["v1", "sites", &id.to_string(), "files"],
+            &query.pairs(),
+        );
+        self.answer(request).await
+    }
+
+    /// Sends a file. That needs the scope `deploy`, for files hold passwords.
+    ///
+    /// `GET /v1/sites/{id}/files/content`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn read_file(
+        &self,
+        id: SiteId,
+        query: &ReadFileQuery,
+    ) -> Result<Response, ClientError> {
+        let request = self.request(
+            Method::GET,
+            &["v1", "sites", &id.to_string(), "files", "content"],
+            &query.pairs(),
+        );
+        self.send(request).await
+    }
+
+    /// Takes a file and puts it into its place, at once and whole.
+    ///
+    /// `PUT /v1/sites/{id}/files/content`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn put_file(
+        &self,
+        id: SiteId,
+        query: &PutFileQuery,
+        if_match: &str,
+        body: reqwest::Body,
+        length: u64,
+    ) -> Result<FileEntry, ClientError> {
+        let request = self
+            .request(
+                Method::PUT,
+                &["v1", "sites", &id.to_string(), "files", "content"],
+                &query.pairs(),
+            )
+            .header("if-match", if_match)
+            .header("content-type", "application/octet-stream")
+            .header("content-length", length)
+            .body(body);
+        read(self.send(request).await?).await
+    }
+
+    /// Makes a folder among a site's files.
+    ///
+    /// `POST /v1/sites/{id}/files/folder`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn create_folder(
+        &self,
+        id: SiteId,
+        idempotency_key: &str,
+        body: &CreateFolder,
+    ) -> Result<FileEntry, ClientError> {
+        let request = self
+            .request(
+                Method::POST,
+                &["v1", "sites", &id.to_string(), "files", "folder"],
+                &[],
+            )
+            .header("idempotency-key", idempotency_key)
+            .json(body);
+        self.answer(request).await
+    }
+
+    /// Gives a file or folder another name or place.
+    ///
+    /// `POST /v1/sites/{id}/files/move`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn move_file(
+        &self,
+        id: SiteId,
+        idempotency_key: &str,
+        body: &MoveFile,
+    ) -> Result<FileEntry, ClientError> {
+        let request = self
+            .request(
+                Method::POST,
+                &["v1", "sites", &id.to_string(), "files", "move"],
+                &[],
+            )
+            .header("idempotency-key", idempotency_key)
+            .json(body);
+        self.answer(request).await
+    }
+
+    /// Makes a zip archive of files and folders, beside them.
+    ///
+    /// `POST /v1/sites/{id}/files/pack`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn pack_files(
+        &self,
+        id: SiteId,
+        idempotency_key: &str,
+        body: &PackFiles,
+    ) -> Result<ArchiveResult, ClientError> {
+        let request = self
+            .request(
+                Method::POST,
+                &["v1", "sites", &id.to_string(), "files", "pack"],
+                &[],
+            )
+            .header("idempotency-key", idempotency_key)
+            .json(body);
+        self.answer(request).await
+    }
+
+    /// Unpacks an archive into a folder.
+    ///
+    /// `POST /v1/sites/{id}/files/unpack`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn unpack_file(
+        &self,
+        id: SiteId,
+        idempotency_key: &str,
+        body: &UnpackFile,
+    ) -> Result<ArchiveResult, ClientError> {
+        let request = self
+            .request(
+                Method::POST,
+                &["v1", "sites", &id.to_string(), "files", "unpack"],
+                &[],
+            )
+            .header("idempotency-key", idempotency_key)
+            .json(body);
+        self.answer(request).await
+    }
+
     /// Shows the last lines of a site's log.
     ///
     /// `GET /v1/sites/{id}/logs`
@@ -1707,6 +2243,25 @@ impl Client {
             &query.pairs(),
         );
         self.answer(request).await
+    }
+
+    /// Tells a site's log as it is written, as server-sent events `lines`; `Last-Event-ID` goes on where a stream broke off.
+    ///
+    /// `GET /v1/sites/{id}/logs/stream`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn follow_site_log(
+        &self,
+        id: SiteId,
+        query: &FollowSiteLogQuery,
+    ) -> Result<Response, ClientError> {
+        let request = self.request(
+            Method::GET,
+            &["v1", "sites", &id.to_string(), "logs", "stream"],
+            &query.pairs(),
+        );
+        self.send(request).await
     }
 
     /// Lists a site's releases, newest first.
@@ -1774,6 +2329,29 @@ impl Client {
             .header("content-length", length)
             .body(body);
         read(self.send(request).await?).await
+    }
+
+    /// Undoes the deletion of a site, within a day.
+    ///
+    /// `POST /v1/sites/{id}/restore`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn restore_site(
+        &self,
+        id: SiteId,
+        if_match: &str,
+        idempotency_key: &str,
+    ) -> Result<SiteOperation, ClientError> {
+        let request = self
+            .request(
+                Method::POST,
+                &["v1", "sites", &id.to_string(), "restore"],
+                &[],
+            )
+            .header("if-match", if_match)
+            .header("idempotency-key", idempotency_key);
+        self.answer(request).await
     }
 
     /// Tries a failed site again.

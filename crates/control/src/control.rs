@@ -12,8 +12,8 @@ use undine_link::{Authority, Credentials};
 use undine_model::{InstanceId, Slug};
 use undine_store::{Db, Store};
 
-use crate::app::dns::DnsBook;
 use crate::app::brand::Brands;
+use crate::app::dns::DnsBook;
 use crate::app::tail::Tails;
 use crate::asking::AskBook;
 use crate::blobs::Blobs;

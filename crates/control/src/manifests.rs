@@ -15,8 +15,8 @@ use undine_manifest::{
 use undine_model::lifecycle::{ServerState, SiteState};
 use undine_model::{AccountId, DomainName, ServerId, SiteId};
 use undine_store::{
-    AccountState, Database, DatabaseFilter, Db, ManifestChange, ManifestChanges, ProfileFilter,
-    Server, Site, SiteFilter, StoreError,
+    Database, DatabaseFilter, Db, ManifestChange, ManifestChanges, ProfileFilter, Server, Site,
+    SiteFilter, StoreError,
 };
 
 use crate::app::plans::limits_of;

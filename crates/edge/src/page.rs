@@ -258,8 +258,10 @@ mod tests {
             NO_CONTROL,
             TIMEOUT,
         ] {
-            let html = String::from_utf8(html(page, "r-1").to_vec()).unwrap();
-            assert!(html.contains(&page.status.to_string()) && html.contains(page.words));
+            let html = String::from_utf8(html(page, page.words, "r-1").to_vec()).unwrap();
+            assert!(
+                html.contains(&page.status.to_string()) && html.contains(&*escaped(page.words))
+            );
             assert!(html.contains("r-1") && !html.contains("http:"));
             assert_eq!(page.status == 503, page.retry_after_s.is_some());
         }

@@ -5,8 +5,8 @@ use crate::table::Table;
 use crate::{
     Account, Audit, Counters, Database, Doubt, Edge, Events, Failures, Idempotency, Image,
     Instance, JoinToken, Leases, Link, Lives, Login, Mail, Manifests, Membership, Metrics, Node,
-    Operation, Person, Plan, Profile, Release, Removal, Replica, Reseller, Routes, Server, Settings,
-    Site, SiteCertificate, Token,
+    Operation, Person, Plan, Profile, Release, Removal, Replica, Reseller, Routes, Server,
+    Settings, Site, SiteCertificate, Token,
 };
 
 macro_rules! groups {

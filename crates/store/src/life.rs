@@ -60,7 +60,7 @@ impl Lives<'_> {
     /// The present one takes a number above this one, which a node has heard of: it is of a life
     /// that the store has forgotten.
     pub async fn rise_above(&self, present: u64, heard: u64) -> Result<bool> {
-        self.end(present, heard.max(present), None).await
+        self.end(present, Ord::max(heard, present), None).await
     }
 
     async fn end(&self, present: u64, above: u64, place: Option<&str>) -> Result<bool> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::operation::{Answer, Body, Operation, pascal};
+use super::operation::{Answer, Asked, Body, Operation, pascal};
 
 /// Types whose home is not `undine_api::public`.
 const ELSEWHERE: [(&str, &str); 3] = [
@@ -114,21 +114,26 @@ fn query(text: &mut String, operation: &Operation) {
         };
         let _ = writeln!(text, "pub {}: {kind},", asked.name);
     }
+    let (needed, may): (Vec<&Asked>, Vec<&Asked>) =
+        operation.query.iter().partition(|asked| asked.required);
+    let pair = |asked: &&Asked| format!("(\"{0}\", word(&self.{0}))", asked.name);
+    let needed: Vec<String> = needed.iter().map(pair).collect();
+    let first = format!("vec![{}]", needed.join(", "));
     let _ = writeln!(
         text,
-        "}}\n\nimpl {name} {{\nfn pairs(&self) -> Vec<(&'static str, String)> {{\n\
-         let mut pairs = Vec::new();"
+        "}}\n\nimpl {name} {{\nfn pairs(&self) -> Vec<(&'static str, String)> {{"
     );
-    for asked in &operation.query {
+    if may.is_empty() {
+        let _ = writeln!(text, "{first}\n}}\n}}");
+        return;
+    }
+    let _ = writeln!(text, "let mut pairs = {first};");
+    for asked in may {
         let field = &asked.name;
-        let _ = if asked.required {
-            writeln!(text, "pairs.push((\"{field}\", word(&self.{field})));")
-        } else {
-            writeln!(
-                text,
-                "if let Some(value) = &self.{field} {{ pairs.push((\"{field}\", word(value))); }}"
-            )
-        };
+        let _ = writeln!(
+            text,
+            "if let Some(value) = &self.{field} {{ pairs.push((\"{field}\", word(value))); }}"
+        );
     }
     text.push_str("pairs\n}\n}\n");
 }

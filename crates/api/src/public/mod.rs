@@ -7,8 +7,8 @@
 
 mod cluster;
 mod dns;
-mod mail;
 mod files;
+mod mail;
 mod observe;
 mod server;
 mod site;
@@ -16,8 +16,8 @@ mod tenancy;
 
 pub use cluster::*;
 pub use dns::*;
-pub use mail::*;
 pub use files::*;
+pub use mail::*;
 pub use observe::*;
 pub use server::*;
 pub use site::*;

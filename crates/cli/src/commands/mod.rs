@@ -2,8 +2,8 @@
 
 mod catalogue;
 mod cluster;
-mod mail;
 mod files;
+mod mail;
 mod observe;
 mod server;
 mod site;

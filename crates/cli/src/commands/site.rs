@@ -144,7 +144,7 @@ pub async fn run(context: &Context, command: Site) -> Result<()> {
             let how = DeleteSiteQuery {
                 for_good: for_good.then_some(true),
             };
-            let answer = context.client.delete_site(id, ANY, how).await?;
+            let answer = context.client.delete_site(id, &how, ANY).await?;
             context.follow(answer, &waiting).await
         }
     }

@@ -21,7 +21,7 @@ fn caller(parts: &Parts) -> Result<Caller, Refusal> {
 }
 
 /// Whose requests are let in.
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Of {
     Anybody,
     Sellers,

@@ -16,7 +16,7 @@ use crate::refusal::{Refusal, Result};
 /// The limits of a plan.
 pub fn limits_of(plan: &undine_store::Plan) -> PlanLimits {
     // Checked when it was written; a plan that cannot be read allows nothing.
-    serde_json::from_value(plan.limits.clone()).unwrap_or_else(|_| PlanLimits {
+    serde_json::from_value(plan.limits.clone()).unwrap_or(PlanLimits {
         sites: 0,
         databases: 0,
         site: NOTHING,

@@ -18,7 +18,7 @@ use crate::refusal::{Refusal, Result};
 /// The limits of a reseller.
 pub fn limits_of(reseller: &undine_store::Reseller) -> ResellerLimits {
     // Checked when it was written; limits that cannot be read allow nothing.
-    serde_json::from_value(reseller.limits.clone()).unwrap_or_else(|_| ResellerLimits {
+    serde_json::from_value(reseller.limits.clone()).unwrap_or(ResellerLimits {
         accounts: 0,
         sites: 0,
         databases: 0,

@@ -94,6 +94,8 @@ pub async fn send_link(control: &Control, smtp: &Smtp, address: &str) -> Result<
         staff: Staff::None,
         account: None,
         role: Member::Reader,
+        sites: None,
+        reseller: None,
         expires_at: now + LINK_MS,
     };
     let inserted = store.links().insert(&link).await;

@@ -12,8 +12,8 @@ use super::operations;
 use super::servers::show;
 use crate::control::Control;
 use crate::copies;
-use crate::operations::{NewOperation, start, wake};
 use crate::memory::refuse_doubted;
+use crate::operations::{NewOperation, start, wake};
 use crate::refusal::{Refusal, Result};
 
 /// The operation that compares.

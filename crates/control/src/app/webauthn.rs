@@ -100,7 +100,7 @@ pub fn authenticator(data: &[u8], rp: &str) -> Result<Authenticator, Fault> {
     let counter = head[33..37]
         .iter()
         .fold(0_u32, |n, b| (n << 8) | u32::from(*b));
-    if hash != Sha256::digest(rp).as_slice() {
+    if hash != &Sha256::digest(rp)[..] {
         return Err(Fault::Other("site"));
     }
     if flags & PRESENT == 0 || flags & VERIFIED == 0 {

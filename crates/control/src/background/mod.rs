@@ -3,8 +3,8 @@
 //! decide who does what.
 
 mod certificates;
-mod gone;
 pub mod doubts;
+mod gone;
 pub mod heartbeat;
 mod liveness;
 mod mail;

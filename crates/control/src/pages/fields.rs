@@ -46,16 +46,6 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
     }
 }
 
-fn not_ours() -> Refusal {
-    Refusal::of(
-        403,
-        "form-too-old",
-        "The form is not of this session",
-        "The form was made before you logged in, or elsewhere.",
-    )
-    .remedy("Go back, load the page again and send it once more.")
-}
-
 /// A small file, sent by a form that says that it is ours before the file begins.
 #[derive(Debug)]
 pub struct Upload {

@@ -184,7 +184,10 @@ async fn the_site_s_page_shows_it_without_scripts_and_is_told_of_a_change() {
     }
     assert!(text.contains(">leads here<"), "{text}");
     let told = events.after(before, None, 500).await.unwrap();
-    assert!(told.iter().any(|it| it.kind == "site.dns"), "{told:?}");
+    assert!(
+        told.iter().any(|it| it.event.kind == "site.dns"),
+        "{told:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

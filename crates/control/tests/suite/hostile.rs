@@ -101,7 +101,7 @@ async fn whatever_is_typed_anywhere_is_text_in_pages_and_nothing_in_headers() {
         let query = "find=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&action=x%22'%3E%3Cscript%3Ealert\
             &log=%22%3E%3Cscript%3Ealert&account=%3Cimg%20src=x%3E&next=//evil.example";
         let pages = TABLE.iter().filter(|it| who.contains(&it.who));
-        let pages = pages.filter(|it| it.method == "GET" && it.path != "/live");
+        let pages = pages.filter(|it| it.method == "GET" && !it.path.ends_with("/live"));
         for it in pages {
             let shown = browser.get(&address(it.path)).await;
             harmless(&format!("GET {}", it.path), &shown);

@@ -123,7 +123,7 @@ impl Forgetful {
     async fn happened(&self, kind: &str) -> usize {
         let store = &self.three.world.instances[0].control.store;
         let page = store.events().after(0, None, 1_000).await.unwrap();
-        page.iter().filter(|event| event.kind == kind).count()
+        page.iter().filter(|event| event.event.kind == kind).count()
     }
 }
 

@@ -62,7 +62,7 @@ pub fn pack(trees: &Trees, paths: &[SitePath], to: &SitePath) -> Outcome<Answer>
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
     let file = File::from(inside(&trees.tmp, &staged, flags).map_err(|error| told(error, to))?);
     let made = filled(trees, paths, file).and_then(|(file, taken)| {
-        settle(trees, file, &staged, to, &Expect::Nothing)?;
+        settle(trees, &file, &staged, to, &Expect::Nothing)?;
         Ok(taken)
     });
     if made.is_err() {

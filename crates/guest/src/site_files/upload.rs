@@ -88,13 +88,13 @@ pub fn put(trees: &Trees, put: &Put) -> Outcome<FileEntry> {
     if file.metadata().doing("look at the upload")?.len() != put.size {
         return lost();
     }
-    settle(trees, file, &staged, &put.path, &put.expect)
+    settle(trees, &file, &staged, &put.path, &put.expect)
 }
 
 /// Gives a finished file of `tmp` its name and has both on disk.
 pub fn settle(
     trees: &Trees,
-    file: File,
+    file: &File,
     staged: &str,
     path: &SitePath,
     expect: &Expect,
@@ -117,7 +117,7 @@ pub fn settle(
             0o644
         }
     };
-    fchmod(&file, Mode::from_raw_mode(mode)).map_err(wrong)?;
+    fchmod(file, Mode::from_raw_mode(mode)).map_err(wrong)?;
     file.sync_all().doing("write the file to disk")?;
     match there {
         Some(_) => renameat(&trees.tmp, staged, &folder, name),
@@ -127,7 +127,7 @@ pub fn settle(
     File::from(folder.try_clone().doing("open the folder")?)
         .sync_all()
         .doing("write the folder to disk")?;
-    let stat = fstat(&file).map_err(wrong)?;
+    let stat = fstat(file).map_err(wrong)?;
     Ok(entry(trees, folder.as_fd(), &path.parent(), name, &stat))
 }
 

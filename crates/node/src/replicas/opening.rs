@@ -91,7 +91,7 @@ impl Replicas {
         let word = sidecar::Committed {
             epoch: said.epoch,
             version: said.version,
-            in_sync: said.in_sync.iter().map(|id| id.uuid()).collect(),
+            in_sync: said.in_sync.iter().map(undine_model::Id::uuid).collect(),
         };
         match self.sidecar(server).note(word).await {
             Ok(()) | Err(SidecarError::Missing { .. }) => Ok(()),

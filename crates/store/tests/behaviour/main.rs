@@ -5,8 +5,8 @@
 mod databases;
 mod fixtures;
 
-mod mails;
 mod life;
+mod mails;
 mod migration;
 mod numbers;
 mod operations;

@@ -240,6 +240,42 @@ async fn the_fifth_schema_is_as_it_was_released() {
     insta::assert_snapshot!("v0012_scrub", database.schema().await);
 }
 
+#[tokio::test]
+async fn the_sixth_schema_is_as_it_was_released() {
+    let database = crate::databases::EmptySqlite::new();
+    Store::connect(&database.url())
+        .await
+        .unwrap()
+        .migrate_by(Some(6))
+        .await
+        .unwrap();
+    insta::assert_snapshot!("v0013_memory", database.schema().await);
+}
+
+#[tokio::test]
+async fn the_seventh_schema_is_as_it_was_released() {
+    let database = crate::databases::EmptySqlite::new();
+    Store::connect(&database.url())
+        .await
+        .unwrap()
+        .migrate_by(Some(7))
+        .await
+        .unwrap();
+    insta::assert_snapshot!("v0015_mail", database.schema().await);
+}
+
+#[tokio::test]
+async fn the_eighth_schema_is_as_it_was_released() {
+    let database = crate::databases::EmptySqlite::new();
+    Store::connect(&database.url())
+        .await
+        .unwrap()
+        .migrate_by(Some(8))
+        .await
+        .unwrap();
+    insta::assert_snapshot!("v0016_resellers", database.schema().await);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_is_taken_while_it_runs_and_put_back_while_it_does_not() {
     let database = Sqlite::new().await;

@@ -43,17 +43,17 @@ impl FakeFiles {
                 have.extend(STANDARD.decode(data).unwrap_or_default());
                 Ok(Answer::Done)
             }
-            FileTask::Put(put) => self.put(put, live),
+            FileTask::Put(put) => self.put(&put, live),
             FileTask::Forget { upload } => {
                 self.uploads.remove(&upload);
                 Ok(Answer::Done)
             }
-            FileTask::Folder { path } => self.make(path, None, live),
+            FileTask::Folder { path } => self.make(&path, None, live),
             FileTask::Move { from, to } => {
                 let Some(content) = self.all.remove(&from) else {
                     return failure(FailureKind::NotFound, format!("`{from}` is not there"));
                 };
-                self.make(to, content, live)
+                self.make(&to, content, live)
             }
             FileTask::Remove { path, .. } => {
                 let before = self.all.len();
@@ -64,13 +64,13 @@ impl FakeFiles {
                 }
             }
             FileTask::Pack { paths, to } => {
-                self.make(to, Some(b"zip".to_vec()), live)?;
+                self.make(&to, Some(b"zip".to_vec()), live)?;
                 Ok(taken(paths.len()))
             }
             FileTask::Unpack { path, into } => {
                 let inside = into.join("unpacked").unwrap_or_default();
                 self.read(&path, 0)?;
-                self.make(inside, Some(b"it".to_vec()), live)?;
+                self.make(&inside, Some(b"it".to_vec()), live)?;
                 Ok(taken(1))
             }
         }
@@ -134,7 +134,7 @@ impl FakeFiles {
         }
     }
 
-    fn put(&mut self, put: Put, live: bool) -> Result<Answer, Failure> {
+    fn put(&mut self, put: &Put, live: bool) -> Result<Answer, Failure> {
         let there = self.all.contains_key(&put.path);
         let as_expected = match &put.expect {
             Expect::Any => true,
@@ -149,12 +149,12 @@ impl FakeFiles {
             return failure(FailureKind::Conflict, "the upload is not here any more");
         };
         self.all.remove(&put.path);
-        self.make(put.path, Some(bytes), live)
+        self.make(&put.path, Some(bytes), live)
     }
 
     fn make(
         &mut self,
-        path: SitePath,
+        path: &SitePath,
         content: Option<Vec<u8>>,
         live: bool,
     ) -> Result<Answer, Failure> {
@@ -164,13 +164,13 @@ impl FakeFiles {
         if let Err(error) = path.check_new() {
             return failure(FailureKind::Invalid, error.to_string());
         }
-        if self.all.contains_key(&path) {
+        if self.all.contains_key(path) {
             return failure(FailureKind::Conflict, format!("`{path}` is there already"));
         }
         self.changes += 1;
         self.marks.insert(path.clone(), self.changes);
         self.all.insert(path.clone(), content);
-        Ok(Answer::File(self.entry(&path)))
+        Ok(Answer::File(self.entry(path)))
     }
 }
 

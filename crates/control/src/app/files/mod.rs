@@ -11,7 +11,7 @@ use undine_api::public::{
 };
 use undine_model::path::visible;
 use undine_model::{SiteId, SitePath};
-use undine_store::{Db, Server, Site};
+use undine_store::{Server, Site};
 
 use super::caller::Caller;
 use super::{first_release, sites};
@@ -142,10 +142,10 @@ fn entry(answer: Answer) -> Result<FileEntry> {
     }
 }
 
-fn archived(answer: Answer) -> Result<ArchiveResult> {
+fn archived(answer: &Answer) -> Result<ArchiveResult> {
     match answer {
         Answer::Uploaded { files, bytes } => Ok(ArchiveResult {
-            files,
+            files: *files,
             bytes: bytes.0,
         }),
         _ => Err(strange()),
@@ -259,7 +259,7 @@ pub async fn pack(
     }
     let reached = Reached::for_change(control, caller, site, &to).await?;
     let data = json!({"to": shown(&to), "of": paths.iter().map(shown).collect::<Vec<_>>()});
-    let done = archived(reached.ask(FileTask::Pack { paths, to }).await?)?;
+    let done = archived(&reached.ask(FileTask::Pack { paths, to }).await?)?;
     reached.wrote(control, caller, "file.pack", data).await?;
     Ok(done)
 }
@@ -274,7 +274,7 @@ pub async fn unpack(
     let UnpackFile { path, into } = wish;
     let reached = Reached::for_change(control, caller, site, &into).await?;
     let data = json!({"path": shown(&path), "into": shown(&into)});
-    let done = archived(reached.ask(FileTask::Unpack { path, into }).await?)?;
+    let done = archived(&reached.ask(FileTask::Unpack { path, into }).await?)?;
     reached.wrote(control, caller, "file.unpack", data).await?;
     Ok(done)
 }

@@ -274,6 +274,7 @@ impl Vm {
                 replica,
                 state,
                 error: None,
+                differs: false,
             }
         };
         ServerStatus {

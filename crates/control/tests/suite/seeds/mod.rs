@@ -92,12 +92,12 @@ impl Run {
             past: None,
             tape: Vec::new(),
         };
-        run.open().await;
+        run.start().await;
         run.furnish().await;
         run
     }
 
-    async fn open(&mut self) {
+    async fn start(&mut self) {
         let state = StateDir::new(self.folder.path().join("state"));
         for _ in 0..2 {
             let control = open(&state, Failpoints::default()).await.unwrap();
@@ -228,7 +228,7 @@ impl Run {
                 let url = self.controls[0].store_url.clone();
                 self.close().await;
                 backup::restore(&file, &url).await.unwrap();
-                self.open().await;
+                self.start().await;
                 std::fs::remove_file(&file).unwrap();
                 self.past = None;
                 self.note("THE STORE GOES BACK");
@@ -333,6 +333,7 @@ fn server(number: usize, owner: undine_model::NodeId, copies: usize) -> Server {
         reason: String::new(),
         manifest_version: 0,
         manifest_applied: 0,
+        scrubbed_at: None,
     }
 }
 
@@ -386,8 +387,8 @@ async fn seeds_of_crashes_and_races_lose_no_acknowledged_write_on_a_real_sqlite(
     let template = world.folder.path().to_owned();
     let store = world.instances[0].control.store.clone();
     store.backup(&template.join("backup")).await.unwrap();
-    let mut failed = Vec::new();
-    let mut running = tokio::task::JoinSet::new();
+    let mut failed: Vec<String> = Vec::new();
+    let mut running: tokio::task::JoinSet<Result<(), String>> = tokio::task::JoinSet::new();
     for seed in seeds {
         if running.len() >= 4 {
             failed.extend(running.join_next().await.unwrap().unwrap().err());
