@@ -1754,6 +1754,7 @@ impl Client {
     pub async fn scrub_server(
         &self,
         id: ServerId,
+        if_match: &str,
         idempotency_key: &str,
     ) -> Result<ServerOperation, ClientError> {
         let request = self
@@ -1762,6 +1763,7 @@ impl Client {
                 &["v1", "servers", &id.to_string(), "scrub"],
                 &[],
             )
+            .header("if-match", if_match)
             .header("idempotency-key", idempotency_key);
         self.answer(request).await
     }

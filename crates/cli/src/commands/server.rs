@@ -70,7 +70,7 @@ pub async fn run(context: &Context, command: Server) -> Result<()> {
         }
         Server::Scrub { server, waiting } => {
             let id = context.server(&server).await?;
-            let answer = context.client.scrub_server(id, ANY).await?;
+            let answer = context.client.scrub_server(id, ANY, &new_key()).await?;
             context.follow(answer, &waiting).await
         }
         Server::Protect {

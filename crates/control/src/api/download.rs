@@ -60,7 +60,7 @@ mod tests {
             ),
             (
                 "\"; x=\"\r\nset-cookie: a=b",
-                "attachment; filename=\"___ x____set-cookie_ a_b\"; filename*=UTF-8''%22%3B%20x%3D%22%0D%0Aset-cookie%3A%20a%3Db",
+                "attachment; filename=\"__ x____set-cookie_ a_b\"; filename*=UTF-8''%22%3B%20x%3D%22%0D%0Aset-cookie%3A%20a%3Db",
             ),
             (
                 "Grüße.txt",

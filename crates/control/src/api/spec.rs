@@ -49,6 +49,7 @@ const POSTS_THAT_CHANGE: &[&str] = &[
     "restore_site",
     "retry_site",
     "rollback",
+    "scrub_server",
     "start_server",
     "stop_server",
     "suspend_account",

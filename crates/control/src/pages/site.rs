@@ -322,9 +322,13 @@ pub async fn rollback(
     Path(which): Path<String>,
     fields: Fields,
 ) -> Result<Redirect> {
+    // Whose site it is comes before what the form says.
+    let site = sites::reach(&control, &viewer.caller, id(&which)?)
+        .await?
+        .id;
     let wish = Rollback {
         release: Some(fields.parse("release")?),
     };
-    releases::rollback(&control, &viewer.caller, id(&which)?, Expected::Any, wish).await?;
+    releases::rollback(&control, &viewer.caller, site, Expected::Any, wish).await?;
     back(&which)
 }

@@ -25,7 +25,7 @@ async fn a_passkey_is_made_and_logs_in_without_password_and_code() {
     browser
         .come_in(&owner_link(&world), "ann@example.com")
         .await;
-    browser.until("Nothing is wrong").await;
+    browser.until("Who serves this panel").await;
     browser.open("/me/passkeys").await;
     browser.write("main [name=name]", "my laptop").await;
     browser
@@ -48,7 +48,7 @@ async fn a_passkey_is_made_and_logs_in_without_password_and_code() {
         browser.click("nav form button").await;
         browser.until("Log in with a passkey").await;
         browser.click("form[data-passkey] button").await;
-        browser.until("Nothing is wrong").await;
+        browser.until("Who serves this panel").await;
     }
     let audit = world.get("/v1/audit").await.body.to_string();
     assert!(audit.contains("person.passkey_made"), "{audit}");

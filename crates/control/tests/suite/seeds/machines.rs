@@ -108,6 +108,10 @@ impl Machines {
 
     /// Does its node do it? Not when it is down, the epoch is over, or it heard of a later life.
     pub fn obey(&mut self, order: &Order) -> bool {
+        if self.is_late_fill(order) {
+            self.daemon_is_replaced(order);
+            return true;
+        }
         let highest = self.opened.entry(order.server).or_default();
         let machine = self.all.iter_mut().find(|it| it.id == order.node).unwrap();
         if !machine.is_up || machine.term.hear(Term(order.term)).is_err() {
@@ -173,6 +177,29 @@ impl Machines {
                 }
                 true
             }
+        }
+    }
+
+    /// A doubled order to fill a copy that has joined since: it is in a slot.
+    fn is_late_fill(&self, order: &Order) -> bool {
+        let What::Open { copy, fill: true } = order.what else {
+            return false;
+        };
+        let vms = self.all.iter().filter_map(|it| it.vms.get(&order.server));
+        let mut slots = vms.map(|it| &it.slots);
+        slots.any(|it| it.epoch == order.word.epoch && it.is_live(copy))
+    }
+
+    /// Its daemon makes way for one under another name: the guest's connection breaks. Nothing is
+    /// copied, so what is in the file stays.
+    fn daemon_is_replaced(&mut self, order: &Order) {
+        let machine = self.of(order.node);
+        if machine.is_up
+            && machine.term.hear(Term(order.term)).is_ok()
+            && let Some(copy) = machine.copies.get_mut(&order.server)
+            && copy.epoch <= order.word.epoch
+        {
+            copy.state = ReplicaState::Stale;
         }
     }
 
