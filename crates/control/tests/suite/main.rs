@@ -25,6 +25,5 @@ mod resellers;
 mod roads;
 mod scrub;
 mod second;
-mod seeds;
 mod undo;
 mod world;

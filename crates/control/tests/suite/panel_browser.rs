@@ -111,15 +111,37 @@ impl Chromium {
     }
 
     pub async fn tell(&self, what: &str, body: Value) -> Value {
+        let mut answer = self.answer(what, body).await;
+        assert!(answer["value"]["error"].is_null(), "{what}: {answer}");
+        answer["value"].take()
+    }
+
+    async fn answer(&self, what: &str, body: Value) -> Value {
         let sent = self
             .http
             .post(format!("{}/{what}", self.session))
             .json(&body)
             .send()
             .await;
-        let mut answer: Value = sent.unwrap().json().await.unwrap();
-        assert!(answer["value"]["error"].is_null(), "{what}: {answer}");
-        answer["value"].take()
+        sent.unwrap().json().await.unwrap()
+    }
+
+    /// Does it to an element; a page that is alive may put another one in its place meanwhile, and
+    /// scripts show some a moment later.
+    async fn act(&self, css: &str, what: &str, body: Value) {
+        let since = Instant::now();
+        loop {
+            let element = self.element(css).await;
+            let path = format!("element/{element}/{what}");
+            let answer = self.answer(&path, body.clone()).await;
+            match answer["value"]["error"].as_str() {
+                None => return,
+                Some("stale element reference" | "element not interactable")
+                    if since.elapsed() < Duration::from_secs(10) => {}
+                Some(_) => panic!("{css}: {answer}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub async fn open(&self, path: &str) {
@@ -163,15 +185,11 @@ impl Chromium {
     }
 
     pub async fn write(&self, css: &str, text: &str) {
-        let element = self.element(css).await;
-        self.tell(&format!("element/{element}/value"), json!({"text": text}))
-            .await;
+        self.act(css, "value", json!({"text": text})).await;
     }
 
     pub async fn click(&self, css: &str) {
-        let element = self.element(css).await;
-        self.tell(&format!("element/{element}/click"), json!({}))
-            .await;
+        self.act(css, "click", json!({})).await;
     }
 
     pub async fn until(&self, wanted: &str) {
