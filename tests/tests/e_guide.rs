@@ -64,6 +64,8 @@ fn walk(lab: &Lab) -> Result<()> {
 
     settings(&guide, &control, &undine)?;
     say("settings for a node's death");
+    mail_and_names(&guide, &control, &undine)?;
+    say("a mail server, and what DNS is to say");
 
     let visitor = Machine::start(lab, "visitor", &[])?;
     visitor.plug("eno1", &switch, "management")?;
@@ -100,6 +102,26 @@ fn settings(guide: &Guide, control: &Machine, undine: &Undine<'_>) -> Result<()>
     undine.run(&guide.command("undine node bmc", &of_node)?)?;
     let of_server = [("NAME", "static-1")];
     undine.run(&guide.command("undine server protect", &of_server)?)?;
+    let often = guide.command("undine settings failover --scrub", &[])?;
+    undine.run(&often)?;
+    undine.run(&guide.command("undine server scrub", &of_server)?)?;
+    Ok(())
+}
+
+/// Nobody answers for the mail server of the guide: what it takes is that this is said.
+fn mail_and_names(guide: &Guide, control: &Machine, undine: &Undine<'_>) -> Result<()> {
+    control.run(&["cp", "/etc/hostname", "/mail-password"])?;
+    let file = [("FILE", "/mail-password")];
+    undine.run(&guide.command("undine settings mail", &file)?)?;
+    let tried = undine.run(&guide.command("undine settings try-mail", &[])?);
+    let why = tried.err().context("a mail server answered")?;
+    ensure!(format!("{why:#}").contains("(mail-failed"), "{why:#}");
+    let address = [("ADDRESS", "10.20.0.99")];
+    undine.run(&guide.command("undine settings dns", &address)?)?;
+    let site = guide.command("undine site create", &[])?;
+    let domain = [("DOMAIN", site[3].as_str())];
+    let told = undine.run(&guide.command("undine site dns", &domain)?)?;
+    ensure!(told.contains("10.20.0.99"), "{told}");
     Ok(())
 }
 
