@@ -2,7 +2,6 @@
 // Without this script people log in with their password.
 "use strict";
 (() => {
-  const forms = document.querySelectorAll("form[data-passkey]");
   if (!window.PublicKeyCredential || !navigator.credentials) return;
 
   const bytes = (text) => Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
@@ -30,23 +29,24 @@
     return { id: text(used.rawId), client: text(said.clientDataJSON), authenticator: text(said.authenticatorData), signature: text(said.signature), person: said.userHandle ? text(said.userHandle) : "" };
   }
 
-  for (const form of forms) {
-    form.hidden = false;
-    form.addEventListener("submit", async (event) => {
-      event.preventDefault();
-      const says = form.querySelector("[role=status]");
-      says.textContent = "";
-      try {
-        const answer = await (form.dataset.passkey === "make" ? make : use)(form.dataset);
-        for (const [name, value] of Object.entries(answer)) {
-          const field = document.createElement("input");
-          Object.assign(field, { type: "hidden", name, value });
-          form.append(field);
-        }
-        form.submit();
-      } catch (error) {
-        says.textContent = error.name === "InvalidStateError" ? "This device has a passkey here already." : "Your device made no passkey, or you stopped it.";
+  // By the document, not by each form: a page that is alive may put another form in its place.
+  document.documentElement.classList.add("passkeys");
+  document.addEventListener("submit", async (event) => {
+    const form = event.target;
+    if (!form.matches("form[data-passkey]")) return;
+    event.preventDefault();
+    const says = form.querySelector("[role=status]");
+    says.textContent = "";
+    try {
+      const answer = await (form.dataset.passkey === "make" ? make : use)(form.dataset);
+      for (const [name, value] of Object.entries(answer)) {
+        const field = document.createElement("input");
+        Object.assign(field, { type: "hidden", name, value });
+        form.append(field);
       }
-    });
-  }
+      form.submit();
+    } catch (error) {
+      says.textContent = error.name === "InvalidStateError" ? "This device has a passkey here already." : "Your device made no passkey, or you stopped it.";
+    }
+  });
 })();

@@ -21,7 +21,7 @@ async fn at_localhost(world: &World) -> Chromium {
 /// Its script has shown the form: a page is there a moment before its scripts have run.
 async fn form(browser: &Chromium) {
     let since = std::time::Instant::now();
-    let shown = "return !!document.querySelector('form[data-passkey]:not([hidden])')";
+    let shown = "return !!document.querySelector('html.passkeys form[data-passkey]')";
     while browser.run(shown).await != true {
         assert!(
             since.elapsed() < std::time::Duration::from_secs(30),
