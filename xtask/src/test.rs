@@ -118,10 +118,7 @@ fn lint() -> Result<()> {
 
 /// Everything that needs no cluster; the end-to-end tests come after, on one that is up.
 fn unit() -> Result<()> {
-    // A second try is told as FLAKY here as well: real browsers, databases and guests share two
-    // cores, and a busy machine can be slower than any patience.
-    let words = "nextest run --workspace --exclude undine-e2e --retries 1";
-    cargo(&words.split(' ').collect::<Vec<_>>())
+    cargo(&["nextest", "run", "--workspace", "--exclude", "undine-e2e"])
 }
 
 /// Brings a cluster up as a user does, tests it from outside, takes it down again whatever came
