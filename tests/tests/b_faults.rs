@@ -1,5 +1,6 @@
 //! Programs are killed with -9; visitors must not notice.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -63,13 +64,14 @@ async fn control_answers(summary: &Summary) -> Result<()> {
     Ok(())
 }
 
-/// The virtual machines' processes, by number.
+/// The servers' processes, by number. Spares are nobody's, and go with their agent.
 fn machines() -> Vec<u32> {
-    let mut found: Vec<u32> = std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_string_lossy().parse().ok())
+    let run = Path::new("/run/undine-up");
+    let folders = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
+    let mut found: Vec<u32> = folders(run)
+        .flat_map(|node| folders(&node.path().join("vm")))
+        .filter_map(|server| std::fs::read_to_string(server.path().join("process.pid")).ok())
+        .filter_map(|pid| pid.trim().parse().ok())
         .filter(|pid: &u32| {
             std::fs::read_to_string(format!("/proc/{pid}/comm"))
                 .is_ok_and(|name| name.starts_with("qemu-system"))

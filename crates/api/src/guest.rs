@@ -9,7 +9,7 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use undine_manifest::{Manifest, ManifestDelta};
+use undine_manifest::{Manifest, ManifestDelta, Profile};
 use undine_model::{Bytes, ReleaseId, ServerId, SiteId};
 
 mod files;
@@ -80,6 +80,9 @@ pub enum Ask {
     Files(Files),
     /// Make an empty release that files can be put into, unless it is there.
     Blank(Activate),
+    /// Before becoming anybody: run what servers of this profile run, and undo it all, so that
+    /// their programs start quickly later. The memory is a server's only after this ended well.
+    Rehearse(Box<Profile>),
     /// Stop services, unmount the data disk, power off.
     Shutdown,
 }

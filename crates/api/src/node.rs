@@ -320,6 +320,9 @@ pub struct StartReport {
     /// Why not from a template, if it was wanted.
     #[serde(default)]
     pub fallback: Option<String>,
+    /// The identity of the spare that it came from; none for a VM that was made for it.
+    #[serde(default)]
+    pub spare: Option<ServerId>,
     /// Seconds from the request to each step's end: `vm`, `agent`, `identify`, `data`, `apply`,
     /// `health`.
     pub steps_s: Vec<(String, f64)>,

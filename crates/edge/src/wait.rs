@@ -31,7 +31,7 @@ impl Gate {
                     Error::new(ErrorType::HTTPStatus(page::UNAVAILABLE.status))
                 })?,
         };
-        let turn = place.turn(&entry.route.host);
+        let turn = place.turn(&entry.route.host, !request.tried.is_empty());
         let left = place.left();
         let place: &Place = request.place.insert(place);
         let outcome = tokio::select! {

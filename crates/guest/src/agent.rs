@@ -17,7 +17,9 @@ use crate::fail::{Doing, Outcome, failure};
 use crate::journal::{Applied, Journal};
 use crate::paths::Paths;
 use crate::release::Releases;
-use crate::{disk, files, health, identity, install, logs, site, site_files, stop, usage};
+use crate::{
+    disk, files, health, identity, install, logs, rehearsal, site, site_files, stop, usage,
+};
 
 /// What outlives the agent, but not the server: kept in `/run`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -103,6 +105,16 @@ impl Agent {
             Ask::Blank(ask) => {
                 let (site, _) = self.site(ask.site)?;
                 self.releases(site).blank(ask.release)?;
+                Ok(Answer::Done)
+            }
+            Ask::Rehearse(profile) => {
+                if self.session.server.is_some() {
+                    return Err(failure(
+                        FailureKind::Invalid,
+                        "this server is somebody's by now; only a spare rehearses",
+                    ));
+                }
+                rehearsal::run(&self.paths, &profile)?;
                 Ok(Answer::Done)
             }
             Ask::Shutdown => {

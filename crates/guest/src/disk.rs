@@ -146,7 +146,8 @@ fn check_format(paths: &Paths, ours: u32) -> Outcome<()> {
     Ok(())
 }
 
-fn skeleton(paths: &Paths) -> Outcome<()> {
+/// The folders that are on every data disk.
+pub fn skeleton(paths: &Paths) -> Outcome<()> {
     for (folder, mode) in [
         (paths.own(), 0o700),
         (paths.trash(), 0o700),

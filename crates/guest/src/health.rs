@@ -44,19 +44,28 @@ fn writable(paths: &Paths) -> bool {
 }
 
 fn request() -> std::io::Result<()> {
-    let limit = Duration::from_secs(5);
+    visit(
+        "localhost",
+        "/.well-known/undine-health",
+        Duration::from_secs(5),
+    )
+    .map(drop)
+}
+
+/// A page of this server's own, as a visitor would get it; anything but success is an error.
+pub fn visit(host: &str, path: &str, limit: Duration) -> std::io::Result<Vec<u8>> {
     let web = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
     let mut stream = TcpStream::connect_timeout(&web, limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
-    stream.write_all(
-        b"GET /.well-known/undine-health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
-    )?;
-    let mut head = [0; 12];
-    stream.read_exact(&mut head)?;
-    if &head[8..] != b" 200" {
-        let said = String::from_utf8_lossy(&head).into_owned();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    let mut page = vec![0; 12];
+    stream.read_exact(&mut page)?;
+    if &page[8..] != b" 200" {
+        let said = String::from_utf8_lossy(&page).into_owned();
         return Err(std::io::Error::other(said));
     }
-    Ok(())
+    stream.read_to_end(&mut page)?;
+    Ok(page)
 }

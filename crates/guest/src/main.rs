@@ -19,6 +19,7 @@ mod journal;
 mod logs;
 mod paths;
 mod port;
+mod rehearsal;
 mod release;
 mod session;
 mod site;

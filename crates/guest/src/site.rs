@@ -23,7 +23,9 @@ const WELCOME: &str = "/run/undine/www/welcome";
 /// Makes or corrects everything of a site on the data disk; `device` carries the quotas.
 pub fn ensure(paths: &Paths, site: &SiteSpec, device: &Path) -> Outcome<()> {
     let at = paths.site(site.uid);
-    folders(&at, site.uid).doing(format_args!("make the folders of {}", site.domain))?;
+    // A rehearsal's disk is memory, which has no quotas.
+    let counted = !device.as_os_str().is_empty();
+    folders(&at, site.uid, counted).doing(format_args!("make the folders of {}", site.domain))?;
     limits(site, device)?;
     marker(&at.at("suspended"), site.suspended)
         .doing(format_args!("mark {} as suspended", site.domain))?;
@@ -46,10 +48,10 @@ pub fn ensure(paths: &Paths, site: &SiteSpec, device: &Path) -> Outcome<()> {
     names(paths, site).doing(format_args!("link the names of {}", site.domain))
 }
 
-fn folders(at: &SitePaths, uid: u32) -> io::Result<()> {
+fn folders(at: &SitePaths, uid: u32, counted: bool) -> io::Result<()> {
     let fresh = !at.home.exists();
     files::folder(&at.home, 0, 0, 0o755)?;
-    if fresh {
+    if fresh && counted {
         // Set before anything is in it, so that all of it is counted.
         project(&at.home, uid, false)?;
     }
@@ -66,7 +68,7 @@ fn folders(at: &SitePaths, uid: u32) -> io::Result<()> {
         let folder = at.at(name);
         let fresh = !folder.exists();
         files::folder(&folder, owner, group, mode)?;
-        if fresh && synchronous {
+        if fresh && synchronous && counted {
             // What a visitor was told is stored is on disk: PHP itself never asks for that.
             project(&folder, uid, true)?;
         }

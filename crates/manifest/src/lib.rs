@@ -7,6 +7,7 @@ pub mod app;
 pub mod load;
 pub mod profile;
 pub mod quote;
+pub mod rehearsal;
 pub mod render;
 pub mod spec;
 pub mod sql;

@@ -106,4 +106,8 @@ pub struct Runtime {
     /// Template of a web server block, for sites whose settings the generic one cannot serve.
     #[serde(default)]
     pub vhost: String,
+    /// A program for a spare server to run before it is needed: name in the site to text, none a
+    /// template. See [`crate::rehearsal`].
+    #[serde(default)]
+    pub rehearsal: BTreeMap<String, String>,
 }

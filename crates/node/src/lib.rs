@@ -26,6 +26,7 @@ pub mod report;
 pub mod run;
 pub mod server;
 pub mod settings;
+pub mod spares;
 pub mod templates;
 pub mod terms;
 pub mod uids;

@@ -115,6 +115,15 @@ struct RunFlags {
         default_value = STORAGE_DAEMON
     )]
     storage_daemon: PathBuf,
+    /// Spares for each shape of server that other nodes run: VMs that have rehearsed a start, so
+    /// that a server of a dead node answers sooner. Kept only where guests are emulated.
+    #[arg(
+        long,
+        env = "UNDINE_NODE_SPARES",
+        value_name = "COUNT",
+        default_value_t = 2
+    )]
+    spares: usize,
     /// Set up no network at all: servers get no card. For trying things out.
     #[arg(long, env = "UNDINE_NODE_NO_NETWORK")]
     no_network: bool,
@@ -245,6 +254,7 @@ async fn served(mut flags: RunFlags) -> anyhow::Result<End> {
         metrics_listen: flags.metrics_listen,
         egress_deny: flags.egress_deny,
         storage_daemon: flags.storage_daemon,
+        spares: flags.spares,
         no_network: flags.no_network,
     };
     let (mut term, mut int) = (

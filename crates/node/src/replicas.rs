@@ -338,6 +338,20 @@ impl Replicas {
         Ok(Owner { uid, gid })
     }
 
+    /// The server's VM is another user's from now on: its own replica lets that one in.
+    ///
+    /// # Errors
+    /// The socket's group cannot be changed.
+    pub fn let_in(&self, server: ServerId, vm: Owner) -> std::io::Result<()> {
+        let run_dir = RunDir::new(daemon_run_folder(&self.ground.run_dir, server));
+        let sockets = [run_dir.path().to_owned(), run_dir.nbd()];
+        // A server whose copies are all elsewhere has none here.
+        for path in sockets.iter().filter(|path| path.exists()) {
+            std::os::unix::fs::chown(path, None, Some(vm.gid))?;
+        }
+        Ok(())
+    }
+
     fn record(&self, server: ServerId) -> Result<Option<Record>, Problem> {
         let folder = replica_folder(&self.ground.state_dir, server);
         files::read_json(&folder.join("daemon.json")).map_err(problems::files)

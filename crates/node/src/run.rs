@@ -22,6 +22,7 @@ use crate::replicas::{self, Replicas};
 use crate::report::{self, Changed};
 use crate::server::{Ground, phase, record};
 use crate::settings::{RunSettings, Settings, identity_folder};
+use crate::spares::{self, Spares};
 use crate::templates::Templates;
 use crate::templates::peers::Agents;
 use crate::terms::Terms;
@@ -57,7 +58,8 @@ pub async fn run(
     let control = ControlClient::new(credentials.clone(), &settings.control)?;
     let listener = listen(settings.address).await?;
     let ground = Arc::new(ground(&settings, &run, choice, control.clone(), &credentials).await?);
-    let agent = Agent::new(ground, settings.declared.clone());
+    let keeping = tokio::spawn(spares::keep(ground.clone()));
+    let agent = Agent::new(ground.clone(), settings.declared.clone());
     if let Some(address) = run.metrics_listen {
         let listener = listen(address).await?;
         let router = metrics::router(agent.clone());
@@ -97,6 +99,10 @@ pub async fn run(
     end.send_replace(true);
     // Requests that are under way get a moment; a long upload is sent again.
     let _ = tokio::time::timeout(std::time::Duration::from_secs(3), serving).await;
+    // Servers go on without an agent; what nobody is yet does not.
+    keeping.abort();
+    let _ = keeping.await;
+    ground.spares.sweep()?;
     Ok(how)
 }
 
@@ -118,6 +124,7 @@ async fn ground(
         &run.run_dir.join("vm"),
         &run.run_dir.join("disk"),
         &run.run_dir.join("join"),
+        &run.run_dir.join("spare"),
     ] {
         files::make_folder(folder)?;
         // VMs and daemons run as other users and pass through; what is secret is 0600 itself.
@@ -148,6 +155,7 @@ async fn ground(
         cgroup.clone(),
     )?
     .with_peers(Arc::new(Agents(credentials.clone())));
+    let spares = Spares::open(&run.run_dir, uids.clone(), &cgroup, run.spares)?;
     let network = if run.no_network {
         None
     } else {
@@ -165,6 +173,7 @@ async fn ground(
         images,
         replicas,
         templates,
+        spares,
         network,
         guarded: GuardFile::open(state_dir),
         terms: Terms::open(state_dir)?,

@@ -74,6 +74,8 @@ pub struct RunSettings {
     pub egress_deny: Vec<IpNet>,
     /// The program that serves replicas, `qemu-storage-daemon` or one that behaves like it.
     pub storage_daemon: PathBuf,
+    /// How many spares are kept for each shape of server, where guests are emulated.
+    pub spares: usize,
     /// Leave the network alone: no bridge, taps, filter or resolver (for trying things out).
     pub no_network: bool,
 }

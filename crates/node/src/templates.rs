@@ -85,6 +85,11 @@ impl Templates {
         })
     }
 
+    /// The template for this key, if it is here.
+    pub fn at_hand(&self, key: &TemplateKey) -> Option<Template> {
+        self.store.find(key)
+    }
+
     /// With other nodes to fetch from.
     #[must_use]
     pub fn with_peers(self, peers: Arc<dyn peers::Peers>) -> Self {

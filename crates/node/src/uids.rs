@@ -108,16 +108,45 @@ impl Uids {
         Ok(uid)
     }
 
+    /// Makes the id of one holder that of another, whose own is given back.
+    ///
+    /// # Errors
+    /// The book could not be kept.
+    pub fn hand_over(&self, from: &str, to: &str) -> Result<(), UidError> {
+        self.change(|held| {
+            if let Some(uid) = held.remove(from) {
+                held.insert(to.to_owned(), uid);
+            }
+        })
+    }
+
+    /// Gives the ids of all holders back whose names begin so.
+    ///
+    /// # Errors
+    /// The book could not be kept.
+    pub fn give_back_all(&self, prefix: &str) -> Result<(), UidError> {
+        self.change(|held| held.retain(|holder, _| !holder.starts_with(prefix)))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, u32>)) -> Result<(), UidError> {
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = book.clone();
+        change(&mut next.held);
+        if next.held != book.held {
+            files::write_json(&self.path, &next)?;
+            *book = next;
+        }
+        Ok(())
+    }
+
     /// Gives an id back.
     ///
     /// # Errors
     /// The book could not be kept.
     pub fn give_back(&self, holder: &str) -> Result<(), UidError> {
-        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        if book.held.remove(holder).is_some() {
-            files::write_json(&self.path, &*book)?;
-        }
-        Ok(())
+        self.change(|held| {
+            held.remove(holder);
+        })
     }
 }
 
@@ -148,5 +177,21 @@ mod tests {
         assert_eq!(uids.take("d").unwrap(), 70_000);
         let full = uids.take("e").unwrap_err();
         assert!(full.to_string().contains("--uid-count"));
+    }
+
+    #[test]
+    fn an_id_is_handed_over_and_left_overs_are_freed() {
+        let dir = tempfile::tempdir().unwrap();
+        let uids = Uids::open(dir.path(), 70_000, 9).unwrap();
+        let own = uids.take("vm").unwrap();
+        let spare = uids.take("spare-1").unwrap();
+        uids.hand_over("spare-1", "vm").unwrap();
+        assert_eq!(uids.take("vm").unwrap(), spare);
+        uids.hand_over("nobody", "vm").unwrap();
+        let left = uids.take("spare-2").unwrap();
+        uids.give_back_all("spare-").unwrap();
+        let uids = Uids::open(dir.path(), 70_000, 9).unwrap();
+        assert_eq!(uids.take("vm").unwrap(), spare);
+        assert!(![own, spare, left].contains(&uids.take("other").unwrap()));
     }
 }

@@ -25,6 +25,7 @@ use undine_node::replicas::{self, Replicas};
 use undine_node::report::Changed;
 use undine_node::server::Ground;
 use undine_node::settings::Declared;
+use undine_node::spares::Spares;
 use undine_node::templates::Templates;
 use undine_node::terms::Terms;
 use undine_node::uids::Uids;
@@ -61,6 +62,7 @@ async fn node() -> (TempDir, Router) {
     .await
     .unwrap();
     let run_dir = state_dir.join("run");
+    let spares = Spares::open(&run_dir, uids.clone(), &cgroup, 0).unwrap();
     let templates = Templates::open(
         state_dir.join("templates"),
         run_dir.clone(),
@@ -79,6 +81,7 @@ async fn node() -> (TempDir, Router) {
         images,
         replicas,
         templates: templates.unwrap(),
+        spares,
         network: None,
         guarded: GuardFile::open(dir.path()),
         terms: Terms::open(dir.path()).unwrap(),

@@ -71,6 +71,18 @@ impl ProcessId {
         Ok(None)
     }
 
+    /// The running process that holds the lock of this file.
+    pub fn holding(path: &Path) -> io::Result<Option<Self>> {
+        let file = match fs::File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let wish = rustix::process::Flock::from(rustix::process::FlockType::WriteLock);
+        let holder = rustix::process::fcntl_getlk(file, &wish)?.and_then(|lock| lock.pid);
+        Ok(holder.and_then(|pid| Self::of(pid.as_raw_nonzero().get().unsigned_abs())))
+    }
+
     /// Whether this very process still runs.
     pub fn is_alive(self) -> bool {
         Self::of(self.pid) == Some(self)

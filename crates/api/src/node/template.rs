@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use undine_manifest::Profile;
 use undine_model::{Bytes, NodeId};
 
 /// The header in which a node says how the memory that it sends hashes.
@@ -11,7 +12,7 @@ pub const TEMPLATE_SHA256: &str = "undine-template-sha256";
 pub const TEMPLATE_SIZE: &str = "undine-template-size";
 
 /// A template that the node is to hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TemplateWish {
     /// The image, which must be here.
     pub image_hash: String,
@@ -26,6 +27,12 @@ pub struct TemplateWish {
     /// Nodes that may hold it, asked in this order before the node takes one itself.
     #[serde(default)]
     pub peers: Vec<TemplatePeer>,
+    /// What its spares rehearse; none keeps no spares.
+    #[serde(default)]
+    pub rehearsal: Option<Box<Profile>>,
+    /// How many servers of this shape run on other nodes: so many could come here.
+    #[serde(default)]
+    pub elsewhere: u32,
 }
 
 /// A node that may hold a template.

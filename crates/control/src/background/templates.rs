@@ -11,6 +11,7 @@ use undine_model::lifecycle::NodeState;
 use undine_store::{Db, Node, NodeFilter, Server, ServerFilter, Wanted};
 
 use crate::control::Control;
+use crate::manifests::profile_of;
 use crate::operations::{Trouble, image_of, sources};
 use crate::refusal::Result;
 
@@ -40,8 +41,18 @@ pub(super) async fn turn(control: &Control) -> Result<()> {
         if !seen.insert(shape.clone()) {
             continue;
         }
+        // What most of a shape's servers do is what its spares rehearse; one of them stands for all.
+        let rehearsal = profile_of(control, server).await.ok().map(Box::new);
         for node in &ready {
-            let wish = wish_of(&shape, &ready, node);
+            let elsewhere = servers.iter().filter(|other| {
+                let is_same = shape_of(control, other).as_ref() == Some(&shape);
+                is_same && other.template && other.node != Some(node.id)
+            });
+            let wish = TemplateWish {
+                rehearsal: rehearsal.clone(),
+                elsewhere: elsewhere.count().try_into().unwrap_or(u32::MAX),
+                ..wish_of(&shape, &ready, node)
+            };
             match ask(control, server, node, &wish).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
@@ -88,6 +99,8 @@ fn wish_of(shape: &Shape, ready: &[&Node], node: &Node) -> TemplateWish {
         machine,
         cpu_model,
         peers: peers.collect(),
+        rehearsal: None,
+        elsewhere: 0,
     }
 }
 

@@ -3,7 +3,8 @@
 //! A server that fails over or restarts is back within seconds; a visitor would rather wait. Each
 //! server has a room: whoever finds nobody there takes a place, and one keeper a room looks every
 //! few hundred milliseconds whether the server answers, or sooner when its route changes. Then
-//! those who wait go in the order in which they came, a few at once. Time, number and bytes are
+//! those who wait go in the order in which they came: one, then a few, then more at once, as fast as
+//! the server answers. Time, number and bytes are
 //! bounded; whoever is over the bounds gets a page that asks to try again.
 
 mod keeper;
@@ -117,7 +118,7 @@ impl Holds {
         }
     }
 
-    /// Do requests wait for a server that has not answered yet? Then others join them.
+    /// Do requests wait for a server that has not answered yet, or only few? Then others join them.
     pub fn is_closed(&self, server: ServerId) -> bool {
         self.rooms().is_closed(server)
     }
@@ -135,9 +136,11 @@ pub struct Place {
 
 impl Place {
     /// Resolves when it is this request's turn, or when waiting makes no sense any more: look at
-    /// the route again.
-    pub fn turn(&self, host: &str) -> oneshot::Receiver<()> {
-        let waiting = self.holds.rooms().wait(self.server, self.number, host);
+    /// the route again. Says whether it was at the server and found nobody.
+    pub fn turn(&self, host: &str, found_nobody: bool) -> oneshot::Receiver<()> {
+        let (mut rooms, number) = (self.holds.rooms(), self.number);
+        let waiting = rooms.wait(self.server, number, host, found_nobody);
+        drop(rooms);
         let Some((turn, needs_keeper)) = waiting else {
             // There is a room for every place; without one, nobody would wake us.
             return oneshot::channel().1;

@@ -62,6 +62,9 @@ struct Room {
     places: usize,
     /// The server has answered since the last failure.
     open: bool,
+    /// How many may be out at once: one first, and one more with every answer. A server that just
+    /// came up starts its programs for the first visitor; many at once would all wait for all.
+    pace: usize,
     kept: bool,
     news: Arc<Notify>,
 }
@@ -121,6 +124,7 @@ impl Rooms {
             out: BTreeMap::new(),
             places: 0,
             open: false,
+            pace: 1,
             kept: false,
             news: Arc::default(),
         });
@@ -140,26 +144,32 @@ impl Rooms {
         };
         room.places -= 1;
         room.waiting.remove(&place);
-        room.out.remove(&place);
+        if room.out.remove(&place).is_some() {
+            room.pace = room.pace.saturating_add(1);
+        }
         room.news.notify_one();
         if room.places == 0 && !room.kept {
             self.rooms.remove(&server);
         }
     }
 
-    /// Waits at a place. Also says whether the room needs a keeper.
+    /// Waits at a place, because it found nobody (which closes the room) or because others wait.
+    /// Also says whether the room needs a keeper.
     pub fn wait(
         &mut self,
         server: ServerId,
         place: u64,
         host: &str,
+        found_nobody: bool,
     ) -> Option<(oneshot::Receiver<()>, bool)> {
         let room = self.rooms.get_mut(&server)?;
         let (wake, turn) = oneshot::channel();
         room.out.remove(&place);
         let host = host.to_owned();
         room.waiting.insert(place, Waiting { host, wake });
-        room.open = false;
+        if found_nobody {
+            room.close();
+        }
         room.news.notify_one();
         let needs_keeper = !std::mem::replace(&mut room.kept, true);
         Some((turn, needs_keeper))
@@ -169,15 +179,16 @@ impl Rooms {
     pub fn failed(&mut self, server: ServerId, place: u64) {
         if let Some(room) = self.rooms.get_mut(&server) {
             room.out.remove(&place);
-            room.open = false;
+            room.close();
             room.news.notify_one();
         }
     }
 
-    /// Do requests wait for a server that has not answered yet?
+    /// Do requests wait for a server that has not answered yet, or only few of them?
     pub fn is_closed(&self, server: ServerId) -> bool {
+        let warm = |room: &Room| room.open && room.pace >= self.limits.at_once;
         let room = self.rooms.get(&server);
-        room.is_some_and(|room| !room.open && !room.waiting.is_empty())
+        room.is_some_and(|room| !warm(room) && !room.waiting.is_empty())
     }
 
     /// What makes a keeper look again.
@@ -234,7 +245,8 @@ impl Rooms {
             .iter()
             .filter(|(_, it)| fits(it))
             .map(|(n, _)| *n);
-        let room_for = self.limits.at_once.saturating_sub(room.out.len());
+        let most = self.limits.at_once.min(room.pace);
+        let room_for = most.saturating_sub(room.out.len());
         let go: Vec<u64> = ready.by_ref().take(room_for).collect();
         let left = ready.next().is_some();
         for place in go {
@@ -252,6 +264,11 @@ impl Rooms {
 }
 
 impl Room {
+    fn close(&mut self) {
+        self.open = false;
+        self.pace = 1;
+    }
+
     /// Wakes a place; false when its visitor is gone.
     fn wake(&mut self, place: u64) -> bool {
         let waiting = self.waiting.remove(&place);

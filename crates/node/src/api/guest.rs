@@ -54,15 +54,17 @@ fn deadline(ask: &Ask) -> Result<Duration, Problem> {
         }),
         Ask::Apply(_) | Ask::ApplyDelta(_) | Ask::Activate(_) | Ask::Blank(_) => Ok(APPLY),
         Ask::Install(_) => Ok(INSTALL),
-        Ask::Identify(_) | Ask::AttachData(_) | Ask::Upload(_) | Ask::Shutdown => {
-            Err(Problem::new(
-                422,
-                "node-asks-this",
-                "The node asks this by itself",
-                "identify, attach_data, upload and shutdown are not passed on",
-            )
-            .field("ask"))
-        }
+        Ask::Identify(_)
+        | Ask::AttachData(_)
+        | Ask::Upload(_)
+        | Ask::Rehearse(_)
+        | Ask::Shutdown => Err(Problem::new(
+            422,
+            "node-asks-this",
+            "The node asks this by itself",
+            "identify, attach_data, upload, rehearse and shutdown are not passed on",
+        )
+        .field("ask")),
     }
 }
 

@@ -164,6 +164,12 @@ impl Cgroup {
         Self::new(self.mounts.clone(), format!("{}/{name}", self.path))
     }
 
+    /// A group beside this one, named after it.
+    #[must_use]
+    pub fn beside(&self, name: &str) -> Self {
+        Self::new(self.mounts.clone(), format!("{}-{name}", self.path))
+    }
+
     /// Makes it with these limits; again when it exists.
     ///
     /// # Errors

@@ -35,6 +35,7 @@ use crate::net::Network;
 use crate::problems;
 use crate::replicas::Replicas;
 use crate::report::Changed;
+use crate::spares::Spares;
 use crate::templates::Templates;
 use crate::terms::Terms;
 use crate::uids::Uids;
@@ -63,6 +64,8 @@ pub struct Ground {
     pub replicas: Arc<Replicas>,
     /// Templates.
     pub templates: Templates,
+    /// VMs that are ready to become servers.
+    pub spares: Spares,
     /// The server network; none where it was switched off.
     pub network: Option<Network>,
     /// What the guard must know.

@@ -2,7 +2,7 @@
 //!
 //! | step | ends when |
 //! |---|---|
-//! | `vm` | QEMU runs: restored from a template, or booting |
+//! | `vm` | QEMU runs: a spare, restored from a template, or booting |
 //! | `agent` | the agent inside said hello |
 //! | `identify` | card and data disk are plugged; clock, randomness, names, addresses are set |
 //! | `data` | the data disk is checked and mounted |
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use undine_api::guest::{Answer, Applied, Ask, AttachData, Health};
 use undine_api::node::{ReplicaTarget, StartReport, StartSpec};
 use undine_model::{Bytes, MilliCpu, ServerId};
-use undine_qemu::command::{Begin, VmConfig};
+use undine_qemu::command::{Begin, Boot, VmConfig};
 use undine_qemu::files::{Owner, RunDir};
 use undine_qemu::process::Program;
 use undine_qemu::psk::Psk;
@@ -33,6 +33,7 @@ use crate::guest::{self, Guest, GuestError};
 use crate::host::QEMU;
 use crate::problems::chain;
 use crate::settings::vm_run_folder;
+use crate::spares::Taken;
 use crate::templates::shape;
 
 /// Boot time-outs below a minute are false alarms under load.
@@ -48,11 +49,11 @@ const HEALTH: Duration = Duration::from_secs(180);
 const BOOST: u32 = 8;
 const BOOST_WITH_DATABASES: u32 = 2;
 /// The first pages are part of coming up: programs start for them.
-const FIRST_VISITS: Duration = Duration::from_secs(5);
+const FIRST_VISITS: Duration = Duration::from_secs(15);
 /// What QEMU may use beside the guest's processors, for its disks and cards.
 const EMULATOR: MilliCpu = MilliCpu(500);
 /// What QEMU may use beside the guest's memory before the kernel ends it.
-const OVERHEAD: Bytes = Bytes::mib(512);
+const OVERHEAD: Bytes = Bytes::mib(512 + shape::TRANSLATIONS_MIB as u64);
 
 /// What a start tells while it goes on.
 #[derive(Debug)]
@@ -102,7 +103,11 @@ impl<T: Fn(Progress)> Start<'_, T> {
             begin: Instant::now(),
             steps: Vec::new(),
         };
-        let owner = self.owner()?;
+        self.ground.spares.starting();
+        let (boot, key) = self.boot().await?;
+        let spare = self.spare(&key).await;
+        let owner = self.user(spare.as_ref())?;
+        let from = spare.as_ref().map(|taken| taken.spare);
         let tap = match &self.ground.network {
             Some(network) => Some(
                 network
@@ -112,7 +117,10 @@ impl<T: Fn(Progress)> Start<'_, T> {
             ),
             None => None,
         };
-        let (vm, fallback) = self.vm(owner, &mut clock).await?;
+        let (vm, fallback) = match spare {
+            Some(taken) => (self.become_it(taken.vm, &mut clock).await?, None),
+            None => self.vm(boot, &key, owner, &mut clock).await?,
+        };
         self.plug(&vm, tap).await?;
         let (applied, health) = self.configure(&vm, &mut clock).await?;
         settle(vm_cgroup(self.ground, self.server), self.spec.cpu);
@@ -123,6 +131,7 @@ impl<T: Fn(Progress)> Start<'_, T> {
         let report = StartReport {
             from_template,
             fallback,
+            spare: from,
             steps_s: clock.steps,
         };
         Ok(Started {
@@ -142,23 +151,66 @@ impl<T: Fn(Progress)> Start<'_, T> {
         Ok(Owner { uid, gid: uid })
     }
 
-    /// A VM whose agent has said hello, and why it did not come from a template, if it should.
-    async fn vm(&self, owner: Owner, clock: &mut Clock) -> Result<(Vm, Option<String>), String> {
+    /// A spare of this shape, if one is ready.
+    async fn spare(&self, key: &TemplateKey) -> Option<Taken> {
+        let ground = self.ground;
+        let folder = vm_run_folder(&ground.run_dir, self.server);
+        let taken = match self.spec.template {
+            true => ground.spares.take(key, self.server, &folder).await,
+            false => Ok(None),
+        };
+        taken.unwrap_or_else(|reason| {
+            tracing::warn!(server = %self.server, reason, "no start from a spare");
+            None
+        })
+    }
+
+    /// The user whose VM it is, which its own replica lets in.
+    fn user(&self, spare: Option<&Taken>) -> Result<Owner, String> {
+        let Some(taken) = spare else {
+            return self.owner();
+        };
+        let replicas = &self.ground.replicas;
+        let let_in = replicas.let_in(self.server, taken.owner);
+        let_in.map(|()| taken.owner).map_err(|error| chain(&error))
+    }
+
+    /// A spare's VM has this server's weight and limits from now on.
+    async fn become_it(&self, vm: Vm, clock: &mut Clock) -> Result<Vm, String> {
+        let group = self.group()?;
+        self.took_place(&vm, &group, clock)?;
+        vm.cont().await.map_err(|error| chain(&error))?;
+        self.hello(&vm, RESTORED_HELLO, clock).await?;
+        Ok(vm)
+    }
+
+    fn group(&self) -> Result<Cgroup, String> {
         let group = vm_cgroup(self.ground, self.server);
         let spec = self.spec;
-        group
-            .make(Limits {
-                cpu: Some(MilliCpu(spec.vcpus * 1000 + EMULATOR.0)),
-                reserved: Some(boosted(spec)),
-                memory: Some(Bytes(spec.memory.0 + OVERHEAD.0)),
-                tasks: 512,
-            })
-            .map_err(|error| chain(&error))?;
+        let limits = Limits {
+            cpu: Some(MilliCpu(spec.vcpus * 1000 + EMULATOR.0)),
+            reserved: Some(boosted(spec)),
+            memory: Some(Bytes(spec.memory.0 + OVERHEAD.0)),
+            tasks: 512,
+        };
+        group.make(limits).map_err(|error| chain(&error))?;
+        Ok(group)
+    }
+
+    /// A VM whose agent has said hello, and why it did not come from a template, if it should.
+    async fn vm(
+        &self,
+        boot: Boot,
+        key: &TemplateKey,
+        owner: Owner,
+        clock: &mut Clock,
+    ) -> Result<(Vm, Option<String>), String> {
+        let group = self.group()?;
         let program = Program {
             owner: Some(owner),
             ..Program::new(QEMU)
         };
-        let (config, key) = self.config().await?;
+        let config = self.config(boot, key);
         // Appended to from start to start; the user may have been another one.
         match owner.take(&config.run_dir.console()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -167,8 +219,8 @@ impl<T: Fn(Progress)> Start<'_, T> {
             _ => {}
         }
         let mut fallback = None;
-        if spec.template {
-            match self.restored(&program, &config, &key, &group, clock).await {
+        if self.spec.template {
+            match self.restored(&program, &config, key, &group, clock).await {
                 Ok(vm) => return Ok((vm, None)),
                 Err(reason) => {
                     tracing::warn!(server = %self.server, reason, "no start from a template");
@@ -211,17 +263,18 @@ impl<T: Fn(Progress)> Start<'_, T> {
         Ok(vm)
     }
 
-    async fn config(&self) -> Result<(VmConfig, TemplateKey), String> {
-        let ground = self.ground;
-        let (boot, key) = shape::boot(&ground.host, &ground.images, self.spec.into()).await?;
-        let config = VmConfig {
+    async fn boot(&self) -> Result<(Boot, TemplateKey), String> {
+        shape::boot(&self.ground.host, &self.ground.images, self.spec.into()).await
+    }
+
+    fn config(&self, boot: Boot, key: &TemplateKey) -> VmConfig {
+        VmConfig {
             name: self.spec.name.clone(),
             uuid: self.server.uuid(),
             shape: key.shape.clone(),
             boot,
-            run_dir: RunDir::new(vm_run_folder(&ground.run_dir, self.server)),
-        };
-        Ok((config, key))
+            run_dir: RunDir::new(vm_run_folder(&self.ground.run_dir, self.server)),
+        }
     }
 
     fn took_place(&self, vm: &Vm, group: &Cgroup, clock: &mut Clock) -> Result<(), String> {

@@ -40,6 +40,9 @@ pub async fn prepare(ground: &Arc<Ground>, wish: TemplateWish) -> TemplateStatus
     };
     let templates = &ground.templates;
     if let Some(status) = templates.known(&key) {
+        if status.state == TemplateState::Present {
+            ground.spares.wish(&wish, &key, &boot);
+        }
         return status;
     }
     let name = key.file_name();

@@ -9,8 +9,10 @@ use undine_qemu::template::TemplateKey;
 use crate::host::Host;
 use crate::images::Images;
 
-/// QEMU's translated code, MiB; only used under emulation.
-const TRANSLATIONS_MIB: u32 = 64;
+/// QEMU's translated code at most, MiB; only used under emulation, and only as far as it is filled.
+/// When it is full, all of it is thrown away and translated again: PHP and MariaDB fill 64 MiB
+/// several times over at one start.
+pub const TRANSLATIONS_MIB: u32 = 256;
 
 /// An image on some hardware.
 pub struct Wanted<'a> {

@@ -29,6 +29,7 @@ use undine_node::server::disk::record::{DiskRecord, Slot};
 use undine_node::server::disk::{Keeper, Shared, Start, Wish, keep};
 use undine_node::server::{Ground, start};
 use undine_node::settings::server_folder;
+use undine_node::spares::Spares;
 use undine_node::templates::Templates;
 use undine_node::terms::Terms;
 use undine_node::uids::Uids;
@@ -142,6 +143,7 @@ async fn ground(folders: &Folders, number: u8, first_port: u16) -> Arc<Ground> {
         changed: changed.clone(),
         storage_daemon: STORAGE_DAEMON.into(),
     });
+    let spares = Spares::open(&run_dir, uids.clone(), &cgroup, 0).unwrap();
     let templates = Templates::open(
         state_dir.join("templates"),
         run_dir.clone(),
@@ -163,6 +165,7 @@ async fn ground(folders: &Folders, number: u8, first_port: u16) -> Arc<Ground> {
         uids,
         images: Arc::new(images.unwrap()),
         templates: templates.unwrap(),
+        spares,
         network: None,
         changed,
     })

@@ -7,8 +7,8 @@
 //!  Running ── powerdown, quit, kill, guest's own end ──► process gone
 //! ```
 //!
-//! A VM is its process: it outlives us, and [`Vm::adopt`] finds it again. QEMU locks its pid file,
-//! so two processes of one run folder cannot exist.
+//! A VM is its process: it outlives us, and [`Vm::adopt`] finds it again, also in a folder that was
+//! renamed since. QEMU locks its pid file, so two processes of one run folder cannot exist.
 
 use std::time::Duration;
 
@@ -126,6 +126,15 @@ impl Vm {
         find(run_dir)
     }
 
+    /// The same VM, whose run folder was renamed: its sockets go on under the new name.
+    #[must_use]
+    pub fn moved_to(&self, run_dir: RunDir) -> Self {
+        Self {
+            run_dir,
+            ..self.clone()
+        }
+    }
+
     /// Its process.
     pub fn process(&self) -> &Process {
         &self.process
@@ -236,7 +245,12 @@ impl Vm {
 }
 
 fn find(run_dir: &RunDir) -> Result<Option<ProcessId>, VmError> {
-    Ok(ProcessId::find("-pidfile", &run_dir.pid_file())?)
+    let pid_file = run_dir.pid_file();
+    match ProcessId::find("-pidfile", &pid_file)? {
+        Some(found) => Ok(Some(found)),
+        // Its folder may have had another name when it started.
+        None => Ok(ProcessId::holding(&pid_file)?),
+    }
 }
 
 fn ended(exit: Exit, run_dir: &RunDir) -> VmError {

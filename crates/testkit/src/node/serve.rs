@@ -163,6 +163,7 @@ pub(super) fn status(id: ServerId, server: &FakeServer) -> ServerStatus {
         error: None,
         start: server.running.then(|| StartReport {
             from_template: true,
+            spare: None,
             fallback: None,
             steps_s: vec![("vm".to_owned(), 0.1), ("health".to_owned(), 0.2)],
         }),

@@ -6,6 +6,7 @@
 //! ends when every copy is in sync again. Visitors go on through all rounds.
 
 mod phases;
+mod spares;
 mod told;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub fn run(arguments: &[String]) -> Result<()> {
     let fleet = Fleet::ensure(&cluster)?;
     let took = fleet.settle(&cluster)?;
     println!("six servers run, every copy in sync after {took:.1} s");
+    spares::wait(&cluster.nodes)?;
     let bench = Bench {
         journal: Arc::new(Journal::default()),
         cluster: &cluster,
@@ -125,6 +127,7 @@ impl Bench<'_> {
         drop(dead);
         let took = self.fleet.settle(self.cluster)?;
         println!("  every copy is in sync {took:.1} s after the node may come back");
+        spares::wait(&self.cluster.nodes)?;
         Ok(took)
     }
 

@@ -25,7 +25,9 @@ impl Actor {
             }
         };
         let run_dir = RunDir::new(vm_run_folder(&self.ground.run_dir, self.server));
-        let found = Vm::adopt(&run_dir, self.server.uuid()).await;
+        let spare = state.start.as_ref().and_then(|start| start.spare);
+        let identity = spare.unwrap_or(self.server).uuid();
+        let found = Vm::adopt(&run_dir, identity).await;
         self.status.send_modify(|status| {
             status.epoch = state.epoch;
             status.phase = state.phase;
