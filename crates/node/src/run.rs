@@ -102,7 +102,7 @@ pub async fn run(
     // Servers go on without an agent; what nobody is yet does not.
     keeping.abort();
     let _ = keeping.await;
-    ground.spares.sweep()?;
+    ground.spares.sweep().await?;
     Ok(how)
 }
 
@@ -155,7 +155,7 @@ async fn ground(
         cgroup.clone(),
     )?
     .with_peers(Arc::new(Agents(credentials.clone())));
-    let spares = Spares::open(&run.run_dir, uids.clone(), &cgroup, run.spares)?;
+    let spares = Spares::open(&run.run_dir, uids.clone(), &cgroup, run.spares).await?;
     let network = if run.no_network {
         None
     } else {

@@ -91,7 +91,7 @@ impl Spares {
     ///
     /// # Errors
     /// A left-over cannot be ended, or its user not be freed.
-    pub fn open(
+    pub async fn open(
         run_dir: &Path,
         uids: Arc<Uids>,
         cgroup: &Cgroup,
@@ -106,7 +106,7 @@ impl Spares {
             book: Mutex::default(),
             news: Notify::new(),
         };
-        spares.sweep()?;
+        spares.sweep().await?;
         Ok(spares)
     }
 
@@ -114,12 +114,14 @@ impl Spares {
     ///
     /// # Errors
     /// One cannot be ended.
-    pub fn sweep(&self) -> anyhow::Result<()> {
+    pub async fn sweep(&self) -> anyhow::Result<()> {
         self.book().ready.clear();
         for entry in std::fs::read_dir(&self.folder).into_iter().flatten() {
             let entry = entry?;
             if let Some(left) = Vm::find_process(&RunDir::new(entry.path()))? {
                 left.kill()?;
+                // Its group can be removed only then.
+                left.gone().await?;
             }
             std::fs::remove_dir_all(entry.path())?;
             let name = entry.file_name();
@@ -160,11 +162,6 @@ impl Spares {
     /// A server starts: nothing is made beside it.
     pub fn starting(&self) {
         self.book().last_start = Some(Instant::now());
-    }
-
-    /// How many are ready.
-    pub fn ready(&self) -> usize {
-        self.book().ready.len()
     }
 
     /// Makes a spare of this template the VM of a server that runs nowhere here: its folder and

@@ -62,7 +62,9 @@ async fn node() -> (TempDir, Router) {
     .await
     .unwrap();
     let run_dir = state_dir.join("run");
-    let spares = Spares::open(&run_dir, uids.clone(), &cgroup, 0).unwrap();
+    let spares = Spares::open(&run_dir, uids.clone(), &cgroup, 0)
+        .await
+        .unwrap();
     let templates = Templates::open(
         state_dir.join("templates"),
         run_dir.clone(),

@@ -60,18 +60,18 @@ fn boot() -> Boot {
     }
 }
 
-fn spares(dir: &Path) -> Spares {
+async fn spares(dir: &Path) -> Spares {
     let uids = Arc::new(Uids::open(dir, 70_000, 100).unwrap());
     let cgroup = Cgroup::new(crate::cgroup::Mounts::V2(dir.join("cgroup")), "undine/test");
-    Spares::open(dir, uids, &cgroup, 2).unwrap()
+    Spares::open(dir, uids, &cgroup, 2).await.unwrap()
 }
 
 const PLENTY: undine_model::Bytes = undine_model::Bytes::gib(16);
 
-#[test]
-fn as_many_are_made_as_run_elsewhere_but_never_more_than_the_node_keeps() {
+#[tokio::test]
+async fn as_many_are_made_as_run_elsewhere_but_never_more_than_the_node_keeps() {
     let dir = tempfile::tempdir().unwrap();
-    let spares = spares(dir.path());
+    let spares = spares(dir.path()).await;
     let lacking = |spares: &Spares| {
         let wished = spares.book().lacking(Instant::now(), PLENTY);
         wished.map(|wished| wished.count)
@@ -85,10 +85,10 @@ fn as_many_are_made_as_run_elsewhere_but_never_more_than_the_node_keeps() {
     assert_eq!(lacking(&spares), None, "no server could come here");
 }
 
-#[test]
-fn none_is_made_with_kvm_without_memory_beside_a_start_or_after_a_failure() {
+#[tokio::test]
+async fn none_is_made_with_kvm_without_memory_beside_a_start_or_after_a_failure() {
     let dir = tempfile::tempdir().unwrap();
-    let spares = spares(dir.path());
+    let spares = spares(dir.path()).await;
     spares.wish(&wish(1), &key(512, Accel::Kvm), &boot());
     assert!(spares.book().lacking(Instant::now(), PLENTY).is_none());
     let key = key(512, Accel::Tcg);
@@ -114,10 +114,10 @@ fn none_is_made_with_kvm_without_memory_beside_a_start_or_after_a_failure() {
     );
 }
 
-#[test]
-fn a_shape_of_which_control_says_no_more_is_forgotten() {
+#[tokio::test]
+async fn a_shape_of_which_control_says_no_more_is_forgotten() {
     let dir = tempfile::tempdir().unwrap();
-    let spares = spares(dir.path());
+    let spares = spares(dir.path()).await;
     spares.wish(&wish(1), &key(512, Accel::Tcg), &boot());
     let later = Instant::now() + Duration::from_secs(601);
     assert!(spares.book().useless(later, PLENTY).is_empty());

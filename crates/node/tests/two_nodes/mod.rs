@@ -143,7 +143,9 @@ async fn ground(folders: &Folders, number: u8, first_port: u16) -> Arc<Ground> {
         changed: changed.clone(),
         storage_daemon: STORAGE_DAEMON.into(),
     });
-    let spares = Spares::open(&run_dir, uids.clone(), &cgroup, 0).unwrap();
+    let spares = Spares::open(&run_dir, uids.clone(), &cgroup, 0)
+        .await
+        .unwrap();
     let templates = Templates::open(
         state_dir.join("templates"),
         run_dir.clone(),
