@@ -18,10 +18,10 @@ pub use cluster::{
     DnsFlags, EncryptionName, FailoverFlags, JoinRoleName, JoinToken, MailFlags, Node, Settings,
     WhatIf,
 };
-pub use observe::{MetricKind, Metrics, Operation, ResolutionName};
+pub use observe::{Audit, MetricKind, Metrics, Operation, ResolutionName};
 pub use server::Server;
 pub use site::{Database, Files, LogName, Site};
-pub use tenancy::{Account, Plan, RoleName, ScopeName, Token};
+pub use tenancy::{Account, LimitFlags, Plan, Reseller, RoleName, ScopeName, Token};
 
 /// Host sites on servers that outlive their machines.
 #[derive(Parser)]
@@ -64,6 +64,9 @@ pub enum Command {
     /// Plans: the limits of accounts.
     #[command(subcommand)]
     Plan(Plan),
+    /// Resellers: who sells hosting on, within limits.
+    #[command(subcommand)]
+    Reseller(Reseller),
     /// Sites: domains and their content.
     #[command(subcommand)]
     Site(Site),
@@ -99,7 +102,7 @@ pub enum Command {
     Edge(Look),
     /// What was done, by whom.
     #[command(subcommand)]
-    Audit(Look),
+    Audit(Audit),
     /// What the cluster holds and what is left.
     Capacity,
     /// What changes of the cluster would lead to; none of them is made.
@@ -158,5 +161,38 @@ mod tests {
     #[test]
     fn the_words_fit_together() {
         Arguments::command().debug_assert();
+    }
+
+    fn parsed(line: &str) -> Result<Command, clap::Error> {
+        Arguments::try_parse_from(line.split_whitespace()).map(|it| it.command)
+    }
+
+    #[test]
+    fn a_reseller_s_limits_are_named_one_by_one_or_all_in_a_file() {
+        let Ok(Command::Reseller(Reseller::Limits { reseller, limits })) =
+            parsed("undine reseller limits north --sites 20 --disk 10GiB")
+        else {
+            panic!("that is how it is written");
+        };
+        assert_eq!((reseller.as_str(), limits.sites), ("north", Some(20)));
+        assert_eq!(limits.disk, Some(undine_model::Bytes::gib(10)));
+        assert!(limits.accounts.is_none() && limits.file.is_none());
+        for wrong in [
+            "undine reseller limits north",
+            "undine reseller limits north --file a.json --sites 3",
+            "undine reseller limits --sites 3",
+            "undine reseller create north",
+        ] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_token_may_name_several_sites() {
+        let line = "undine token create ci --account bakery --site a.example --site b.example";
+        let Ok(Command::Token(Token::Create { site, .. })) = parsed(line) else {
+            panic!("that is how it is written");
+        };
+        assert_eq!(site, ["a.example", "b.example"]);
     }
 }

@@ -59,6 +59,8 @@ pub struct ListAuditQuery {
     pub cursor: Option<String>,
     /// Of this action only, such as `site.create`.
     pub action: Option<String>,
+    /// About the customers, the plans or the brand of this reseller only (id or name); a reseller sees no others anyway.
+    pub reseller: Option<String>,
 }
 
 impl ListAuditQuery {
@@ -72,6 +74,9 @@ impl ListAuditQuery {
         }
         if let Some(value) = &self.action {
             pairs.push(("action", word(value)));
+        }
+        if let Some(value) = &self.reseller {
+            pairs.push(("reseller", word(value)));
         }
         pairs
     }
@@ -510,10 +515,12 @@ impl ReadFileQuery {
 /// What [`Client::put_file`] may be asked.
 #[derive(Debug, Clone)]
 pub struct PutFileQuery {
-    /// Its path, such as `current/index.html`; its folder must be there.
+    /// Its path, such as `current/index.html`; its folder must be there, unless `parents` is true.
     pub path: String,
     /// Only where nothing is yet.
     pub new: Option<bool>,
+    /// Make the folders on its way that are not there; they stay, whatever becomes of the file.
+    pub parents: Option<bool>,
 }
 
 impl PutFileQuery {
@@ -521,6 +528,9 @@ impl PutFileQuery {
         let mut pairs = vec![("path", word(&self.path))];
         if let Some(value) = &self.new {
             pairs.push(("new", word(value)));
+        }
+        if let Some(value) = &self.parents {
+            pairs.push(("parents", word(value)));
         }
         pairs
     }

@@ -89,6 +89,11 @@ impl Smtp {
         Ok(())
     }
 
+    /// In a sentence. A host may be a bare word, which is not to look like a sentence's first.
+    fn called(&self) -> String {
+        format!("the mail server {} at port {}", self.host, self.port)
+    }
+
     fn is_here(&self) -> bool {
         let address: Option<IpAddr> = self.host.parse().ok();
         self.host == "localhost" || address.is_some_and(|it| it.is_loopback())
@@ -204,13 +209,10 @@ pub async fn send(control: &Control, smtp: &Smtp, letter: Letter) -> Result<(), 
     match tokio::time::timeout(WHOLE, sending).await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(failed(
-            format!("{} at {}: {error}", smtp.host, smtp.port),
+            format!("{}: {error}", smtp.called()),
             error.is_permanent(),
         )),
-        Err(_) => Err(failed(
-            format!("{} at {} takes too long", smtp.host, smtp.port),
-            false,
-        )),
+        Err(_) => Err(failed(format!("{} takes too long", smtp.called()), false)),
     }
 }
 
@@ -254,6 +256,18 @@ mod tests {
         let mut nobody = smtp("mail.example.com", E::None);
         (nobody.user, nobody.sealed) = (None, None);
         assert!(nobody.check().is_ok());
+    }
+
+    #[test]
+    fn a_mail_server_s_name_is_told_as_it_was_set() {
+        for host in ["mail.example.org", "localhost", "relay"] {
+            let said = failed(
+                format!("{}: refused", smtp(host, MailEncryption::Tls).called()),
+                false,
+            );
+            let wanted = format!("The mail server {host} at port 25: refused.");
+            assert_eq!(said.0.0.detail, wanted);
+        }
     }
 
     #[test]

@@ -181,14 +181,19 @@ fn join_token(refusal: TokenRefusal) -> Refusal {
     .remedy("Make a new one with `undine-control token` or `undine join-token create`.")
 }
 
-/// Sentences begin with a capital letter and end with a full stop.
+/// Sentences begin with a capital letter and end with a full stop. A name at the beginning stays
+/// as it is written: `mail.example.org`, `web-1`, `10.0.0.1`, `/srv`.
 pub fn capital(text: &str) -> String {
+    let first = text.split_whitespace().next().unwrap_or_default();
+    let bare = first.trim_end_matches([',', '.', ':', ';', '!', '?']);
+    let is_word = bare.chars().all(|c| c.is_alphabetic() || "'-".contains(c));
     let mut letters = text.chars();
-    let mut sentence: String = letters
-        .next()
-        .into_iter()
-        .flat_map(char::to_uppercase)
-        .collect();
+    let mut sentence = String::new();
+    match letters.next() {
+        Some(letter) if is_word => sentence.extend(letter.to_uppercase()),
+        Some(letter) => sentence.push(letter),
+        None => {}
+    }
     sentence.push_str(letters.as_str());
     if !sentence.ends_with(['.', '!', '?']) {
         sentence.push('.');
@@ -214,5 +219,36 @@ impl IntoResponse for Refusal {
         // The outermost layer writes the body, when it knows the request's id.
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_begins_with_a_capital_letter_and_a_name_stays_as_it_is() {
+        for (text, sentence) in [
+            ("connection refused", "Connection refused."),
+            ("no, that is wrong!", "No, that is wrong!"),
+            ("read-only file system", "Read-only file system."),
+            ("error: it broke.", "Error: it broke."),
+            ("élan", "Élan."),
+            (
+                "mail.example.org at 587: connection refused",
+                "mail.example.org at 587: connection refused.",
+            ),
+            ("web-1 is full", "web-1 is full."),
+            ("io_uring is missing", "io_uring is missing."),
+            ("ann@example.com has left", "ann@example.com has left."),
+            (
+                "2a01:db8::1 does not answer",
+                "2a01:db8::1 does not answer.",
+            ),
+            ("`site` is missing", "`site` is missing."),
+            ("", "."),
+        ] {
+            assert_eq!(capital(text), sentence);
+        }
     }
 }

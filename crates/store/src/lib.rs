@@ -18,6 +18,7 @@ mod mail;
 mod manifests;
 mod metrics;
 mod migrate;
+mod names;
 mod operations;
 mod people;
 mod record;

@@ -127,6 +127,11 @@ impl Tx {
         Ok(())
     }
 
+    /// `sqlite` or `postgres`.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.store.kind()
+    }
+
     /// Forgets everything that was done in it.
     pub async fn rollback(self) -> Result<()> {
         self.inner.rollback().await.map_err(plain)

@@ -109,6 +109,9 @@ pub struct Put {
     pub path: SitePath,
     /// What may be there.
     pub expect: Expect,
+    /// Make the folders on its way that are not there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub parents: bool,
 }
 
 /// What may be where a file is put.

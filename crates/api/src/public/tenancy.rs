@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 use undine_manifest::Caps;
-use undine_model::{AccountId, Bytes, PlanId, ResellerId, Slug, TokenId};
+use undine_model::{AccountId, Bytes, PlanId, ResellerId, SiteId, Slug, TokenId};
 
 use super::{answers, choices, requests};
 
@@ -94,6 +94,9 @@ answers! {
         /// The reseller that it acts for.
         #[serde(default)]
         pub reseller: Option<ResellerId>,
+        /// The only sites of its account that it reaches; without, the account whole.
+        #[serde(default)]
+        pub sites: Option<Vec<SiteId>>,
         /// What it may do; empty is all that its role may.
         pub scopes: Vec<Scope>,
         /// When it ends.
@@ -140,6 +143,9 @@ answers! {
         pub subject: String,
         /// The account that may see the row.
         pub account: Option<AccountId>,
+        /// The reseller that may see it: it was about its customers, its plans or itself.
+        #[serde(default)]
+        pub reseller: Option<ResellerId>,
         /// How it ended: `ok`, or the problem's type.
         pub outcome: String,
         /// The request that it was part of.
@@ -287,6 +293,10 @@ requests! {
         /// The reseller (id or name) that it is to act for; a reseller's own needs none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub reseller: Option<String>,
+        /// The only sites (domains or ids) of its account that it is to reach; without, the
+        /// account whole.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub sites: Option<Vec<String>>,
         /// What it may do; empty is all that its role may.
         #[serde(default)]
         pub scopes: Vec<Scope>,

@@ -1,4 +1,4 @@
-//! What is asked of operations and metrics.
+//! What is asked of operations, the audit and metrics.
 
 use clap::{Args, Subcommand, ValueEnum};
 use undine_model::OperationId;
@@ -18,6 +18,20 @@ pub enum Operation {
     Wait {
         /// Its id.
         operation: OperationId,
+    },
+}
+
+/// What was done, by whom.
+#[derive(Subcommand)]
+pub enum Audit {
+    /// The newest first.
+    List {
+        /// Of this action only, such as site.create.
+        #[arg(long)]
+        action: Option<String>,
+        /// About the customers, the plans or the brand of this reseller only (name or id).
+        #[arg(long)]
+        reseller: Option<String>,
     },
 }
 

@@ -161,6 +161,9 @@ pub enum Files {
         /// Only where nothing is yet.
         #[arg(long)]
         new: bool,
+        /// Make the folders on its way that are not there.
+        #[arg(long)]
+        parents: bool,
     },
     /// Remove a file, or a folder with all that is in it.
     Rm {

@@ -1,9 +1,9 @@
-//! What is asked of accounts, plans and tokens.
+//! What is asked of accounts, plans, resellers and tokens.
 
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
-use undine_model::{Slug, TokenId};
+use clap::{Args, Subcommand, ValueEnum};
+use undine_model::{Bytes, MilliCpu, Slug, TokenId};
 
 use super::{Sure, Waiting};
 
@@ -66,6 +66,67 @@ pub enum Plan {
     },
 }
 
+/// Resellers.
+#[derive(Subcommand)]
+pub enum Reseller {
+    /// All of them.
+    List,
+    /// One of them, with what it has of its limits.
+    Show {
+        /// Name or id.
+        reseller: String,
+    },
+    /// Make one from a JSON file with its limits.
+    Create {
+        /// Its name.
+        name: Slug,
+        /// The limits: `{"accounts": 10, "sites": 100, "databases": 100, "site": {…}}`.
+        #[arg(long)]
+        file: PathBuf,
+    },
+    /// Change its limits; what is not named stays as it is.
+    Limits {
+        /// Name or id.
+        reseller: String,
+        #[command(flatten)]
+        limits: LimitFlags,
+    },
+    /// Delete it with its people and tokens; it must have no accounts and no plans.
+    Delete {
+        /// Name or id.
+        reseller: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+}
+
+/// Limits of a reseller.
+#[derive(Args, Default)]
+#[group(required = true, multiple = true)]
+pub struct LimitFlags {
+    /// All of them, from a JSON file.
+    #[arg(long, conflicts_with_all = ["accounts", "sites", "databases", "cpu", "memory", "disk"])]
+    pub file: Option<PathBuf>,
+    /// Accounts.
+    #[arg(long)]
+    pub accounts: Option<u32>,
+    /// Sites of all its accounts together.
+    #[arg(long)]
+    pub sites: Option<u32>,
+    /// Databases of all its accounts together.
+    #[arg(long)]
+    pub databases: Option<u32>,
+    /// The most CPU that a plan of its own may give each site, such as 0.5.
+    #[arg(long)]
+    pub cpu: Option<MilliCpu>,
+    /// The most memory that a plan of its own may give each site, such as 256MiB.
+    #[arg(long)]
+    pub memory: Option<Bytes>,
+    /// The most disk that a plan of its own may give each site, such as 10GiB.
+    #[arg(long)]
+    pub disk: Option<Bytes>,
+}
+
 /// API tokens.
 #[derive(Subcommand)]
 pub enum Token {
@@ -84,6 +145,9 @@ pub enum Token {
         /// The reseller that it is to act for.
         #[arg(long)]
         reseller: Option<String>,
+        /// The only site (domain or id) of the account that it is to reach; may be given again.
+        #[arg(long)]
+        site: Vec<String>,
         /// What it may do; may be given again; without one, all that its role may.
         #[arg(long)]
         scope: Vec<ScopeName>,

@@ -32,7 +32,15 @@ pub async fn run(context: &Context, command: Files) -> Result<()> {
             from,
             path,
             new,
-        } => put(context, &site, &from, path, new).await,
+            parents,
+        } => {
+            let query = PutFileQuery {
+                path,
+                new: Some(new),
+                parents: Some(parents),
+            };
+            put(context, &site, &from, query).await
+        }
         Files::Rm { site, path, sure } => {
             confirm(&sure, "removing a file, or a folder with all in it,")?;
             let id = context.site(&site).await?;
@@ -119,7 +127,7 @@ fn own_name(path: &str) -> Result<PathBuf> {
     Ok(to)
 }
 
-async fn put(context: &Context, site: &str, from: &Path, path: String, new: bool) -> Result<()> {
+async fn put(context: &Context, site: &str, from: &Path, query: PutFileQuery) -> Result<()> {
     let file = tokio::fs::File::open(from)
         .await
         .with_context(|| format!("{} cannot be read", from.display()))?;
@@ -128,10 +136,6 @@ async fn put(context: &Context, site: &str, from: &Path, path: String, new: bool
         bail!("{} is no file; a whole folder is deployed", from.display());
     }
     let id = context.site(site).await?;
-    let query = PutFileQuery {
-        path,
-        new: Some(new),
-    };
     let body = Body::wrap_stream(ReaderStream::with_capacity(file, 1 << 18));
     let entry = context
         .client

@@ -5,6 +5,7 @@ mod cluster;
 mod files;
 mod mail;
 mod observe;
+mod resellers;
 mod server;
 mod site;
 mod tenancy;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use undine_client::Client;
-use undine_model::{AccountId, NodeId, OperationId, ServerId, SiteId};
+use undine_model::{AccountId, NodeId, OperationId, ResellerId, ServerId, SiteId};
 
 use crate::args::{Command, Sure, Waiting};
 use crate::show::{self, Column, say};
@@ -41,6 +42,7 @@ pub async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Server(it) => server::run(context, it).await,
         Command::Account(it) => tenancy::account(context, it).await,
         Command::Plan(it) => tenancy::plan(context, it).await,
+        Command::Reseller(it) => resellers::run(context, it).await,
         Command::Token(it) => tenancy::token(context, it).await,
         Command::Whoami => context.tell(&context.client.who_am_i().await?),
         Command::Site(it) => site::run(context, it).await,
@@ -49,7 +51,7 @@ pub async fn run(context: &Context, command: Command) -> Result<()> {
         Command::Profile(it) => catalogue::profile(context, it).await,
         Command::Image(_) => catalogue::images(context).await,
         Command::Operation(it) => observe::operation(context, it).await,
-        Command::Audit(_) => observe::audit(context).await,
+        Command::Audit(it) => observe::audit(context, it).await,
         Command::Events { after } => observe::events(context, after).await,
         Command::Metrics(it) => observe::metrics(context, &it).await,
         Command::SupportBundle { out } => observe::support_bundle(context, &out).await,
@@ -160,6 +162,19 @@ impl Context {
         };
         let found = self.client.list_sites(&query).await?;
         first(found.items.iter().map(|it| it.id), "site", text)
+    }
+
+    /// The reseller that a person names by its id or by its name.
+    async fn reseller(&self, text: &str) -> Result<ResellerId> {
+        if let Ok(id) = text.parse() {
+            return Ok(id);
+        }
+        let query = undine_client::ListResellersQuery {
+            name: Some(text.to_lowercase()),
+            ..Default::default()
+        };
+        let found = self.client.list_resellers(&query).await?;
+        first(found.items.iter().map(|it| it.id), "reseller", text)
     }
 
     /// The account that a person names by its id or by its name.

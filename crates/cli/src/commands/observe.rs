@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use futures_util::StreamExt;
 use undine_api::public::{MetricResolution, MetricSubject};
-use undine_client::{GetMetricsQuery, StreamEventsQuery};
+use undine_client::{GetMetricsQuery, ListAuditQuery, StreamEventsQuery};
 
 use super::{Context, every};
-use crate::args::{MetricKind, Metrics, Operation, ResolutionName};
+use crate::args::{Audit, MetricKind, Metrics, Operation, ResolutionName};
 use crate::show::say;
 use crate::wait::wait;
 
@@ -40,8 +40,14 @@ pub async fn operation(context: &Context, command: Operation) -> Result<()> {
     }
 }
 
-pub async fn audit(context: &Context) -> Result<()> {
-    context.list(&every!(context, every_audit, ListAuditQuery), &AUDIT)
+pub async fn audit(context: &Context, command: Audit) -> Result<()> {
+    let Audit::List { action, reseller } = command;
+    let query = ListAuditQuery {
+        action,
+        reseller,
+        ..ListAuditQuery::default()
+    };
+    context.list(&context.client.every_audit(query).await?, &AUDIT)
 }
 
 /// Prints events as they come, until interrupted.

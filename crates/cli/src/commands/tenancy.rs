@@ -97,6 +97,7 @@ pub async fn token(context: &Context, command: Token) -> Result<()> {
             role,
             account,
             reseller,
+            site,
             scope,
             ttl,
         } => {
@@ -109,6 +110,7 @@ pub async fn token(context: &Context, command: Token) -> Result<()> {
                 },
                 account,
                 reseller,
+                sites: Some(site).filter(|sites| !sites.is_empty()),
                 scopes: scope.into_iter().map(scope_of).collect(),
                 ttl_s: ttl,
             };

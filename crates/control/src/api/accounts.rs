@@ -9,7 +9,7 @@ use undine_model::AccountId;
 
 use super::extract::{Asked, Body, Gone, IfMatch, NamedQuery, PathId, Reader, Seller};
 use super::reply::{Answer, Reply};
-use crate::app::accounts;
+use crate::app::{account_change, accounts};
 use crate::control::Control;
 use crate::refusal::Result;
 
@@ -91,7 +91,7 @@ async fn update_account(
     IfMatch(expected): IfMatch,
     Body(wish): Body<UpdateAccount>,
 ) -> Answer<Account> {
-    let account = accounts::update(&control, &caller, id, expected, wish).await?;
+    let account = account_change::update(&control, &caller, id, expected, wish).await?;
     Ok(Reply::at(account.version, account))
 }
 
@@ -109,7 +109,7 @@ async fn delete_account(
     PathId(id): PathId<AccountId>,
     IfMatch(expected): IfMatch,
 ) -> Result<Gone> {
-    accounts::delete(&control, &caller, id, expected)
+    account_change::delete(&control, &caller, id, expected)
         .await
         .map(|()| Gone)
 }
@@ -128,7 +128,7 @@ async fn suspend_account(
     PathId(id): PathId<AccountId>,
     IfMatch(expected): IfMatch,
 ) -> Answer<Account> {
-    let account = accounts::set_suspended(&control, &caller, id, expected, true).await?;
+    let account = account_change::set_suspended(&control, &caller, id, expected, true).await?;
     Ok(Reply::at(account.version, account))
 }
 
@@ -146,6 +146,6 @@ async fn unsuspend_account(
     PathId(id): PathId<AccountId>,
     IfMatch(expected): IfMatch,
 ) -> Answer<Account> {
-    let account = accounts::set_suspended(&control, &caller, id, expected, false).await?;
+    let account = account_change::set_suspended(&control, &caller, id, expected, false).await?;
     Ok(Reply::at(account.version, account))
 }

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use undine_api::problem::PROBLEM_JSON;
 use undine_api::public::{IDEMPOTENCY_KEY, MAX_JSON, REQUEST_ID};
+use undine_model::SiteId;
 use undine_store::{Begun, Db, SavedResponse};
 use uuid::Uuid;
 
@@ -124,10 +125,11 @@ async fn caller(
     let ip = extensions
         .get::<VisitorAddress>()
         .map(|address| address.0.clone());
+    let narrow = token.sites.as_ref();
     Ok(Caller {
+        sites: narrow.map(|ids| ids.iter().map(|id| SiteId::from_uuid(*id)).collect()),
         token,
         person: None,
-        sites: None,
         request_id: id,
         ip,
     })

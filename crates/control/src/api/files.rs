@@ -45,10 +45,12 @@ struct FileQuery {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct PutQuery {
-    /// Its path, such as `current/index.html`; its folder must be there.
+    /// Its path, such as `current/index.html`; its folder must be there, unless `parents` is true.
     path: String,
     /// Only where nothing is yet.
     new: Option<bool>,
+    /// Make the folders on its way that are not there; they stay, whatever becomes of the file.
+    parents: Option<bool>,
 }
 
 /// Its routes.
@@ -161,7 +163,12 @@ async fn put_file(
         (None, _) => Expect::Any,
     };
     let body = body.into_data_stream();
-    files::put(&control, &caller, id, path, expect, body)
+    let place = files::Place {
+        path,
+        expect,
+        parents: asked.parents.unwrap_or_default(),
+    };
+    files::put(&control, &caller, id, place, body)
         .await
         .map(Marked)
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::extract::{Asked, PathId, ProviderReader, Reader};
 use super::reply::{Answer, Reply};
-use crate::app::observe::MetricsWish;
+use crate::app::observe::{AuditWish, MetricsWish};
 use crate::app::paging::PageWish;
 use crate::app::{observe, operations, support};
 use crate::control::Control;
@@ -42,6 +42,9 @@ struct AuditQuery {
     cursor: Option<String>,
     /// Of this action only, such as `site.create`.
     action: Option<String>,
+    /// About the customers, the plans or the brand of this reseller only (id or name); a reseller
+    /// sees no others anyway.
+    reseller: Option<String>,
 }
 
 /// Which measurements.
@@ -151,7 +154,11 @@ async fn list_audit(
         limit: asked.limit,
         cursor: asked.cursor,
     };
-    observe::audit(&control, &caller, &page, asked.action)
+    let which = AuditWish {
+        action: asked.action,
+        reseller: asked.reseller,
+    };
+    observe::audit(&control, &caller, &page, which)
         .await
         .map(Reply::ok)
 }

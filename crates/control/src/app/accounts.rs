@@ -1,19 +1,19 @@
-//! Accounts: the provider's customers.
+//! Accounts: the customers of the provider and of its resellers.
 
 use serde_json::json;
-use undine_api::public::{Account, AccountState, AccountUse, CreateAccount, List, UpdateAccount};
+use undine_api::public::{Account, AccountState, AccountUse, CreateAccount, List};
 use undine_model::{AccountId, Slug};
-use undine_store::{AccountFilter, DatabaseFilter, Db, SiteFilter, TokenFilter};
+use undine_store::{AccountFilter, DatabaseFilter, Db, SiteFilter};
 
-use super::caller::{Caller, Expected};
+use super::caller::Caller;
 use super::paging::PageWish;
-use super::{plans, reseller_limits, tokens};
+use super::{plans, reseller_limits};
 use crate::clock::{new_id, now_ms};
 use crate::control::Control;
 use crate::refusal::{Refusal, Result};
-use crate::routes::sites_changed;
 
-async fn show(db: &impl Db, account: undine_store::Account) -> Result<Account> {
+/// An account as the API shows it.
+pub(super) async fn show(db: &impl Db, account: undine_store::Account) -> Result<Account> {
     let sites = SiteFilter {
         account: Some(account.id),
         ..SiteFilter::default()
@@ -51,6 +51,13 @@ pub async fn all(
     wish: &PageWish,
     name: Option<Slug>,
 ) -> Result<List<Account>> {
+    if caller.sites.is_some() {
+        // Whoever reaches single sites knows of no account.
+        return Ok(List {
+            items: Vec::new(),
+            next: None,
+        });
+    }
     if let Some(own) = caller.account().filter(|_| !caller.sells()) {
         let own = get(control, caller, own).await?;
         let items = Some(own).filter(|own| name.is_none_or(|name| name == own.name));
@@ -105,6 +112,9 @@ pub async fn meant(
     named: Option<&str>,
 ) -> Result<undine_store::Account> {
     let Some(text) = named else {
+        if caller.sites.is_some() {
+            return Err(caller.only_sites());
+        }
         let Some(own) = caller.account().filter(|_| !caller.sells()) else {
             return Err(Refusal::invalid(
                 "account",
@@ -166,151 +176,4 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateAccount) -> 
         .await?;
     tx.commit().await?;
     show(&control.store, account).await
-}
-
-/// Puts an account on another plan. It belongs to whoever has the plan: the provider moves it to
-/// a reseller, or away, by this.
-pub async fn update(
-    control: &Control,
-    caller: &Caller,
-    id: AccountId,
-    expected: Expected,
-    wish: UpdateAccount,
-) -> Result<Account> {
-    reach(control, caller, id).await?;
-    let plan = match &wish.plan {
-        Some(text) => Some(plans::named(control, caller, text).await?),
-        None => None,
-    };
-    let tx = control.store.begin().await?;
-    let mut account = tx.accounts().lock(id).await?;
-    expected.check("account", account.version)?;
-    if let Some(plan) = plan
-        && plan.id != account.plan
-    {
-        let uses = show(&tx, account.clone()).await?.uses;
-        let limits = plans::limits_of(&plan);
-        if uses.sites > limits.sites || uses.databases > limits.databases {
-            return Err(Refusal::conflict(
-                "plan-exceeded",
-                "The plan is too small",
-                format!(
-                    "The account has {} sites and {} databases; the plan {} allows {} and {}.",
-                    uses.sites, uses.databases, plan.name, limits.sites, limits.databases
-                ),
-            )
-            .field("plan"));
-        }
-        if let Some(to) = plan.reseller.filter(|_| plan.reseller != account.reseller) {
-            reseller_limits::allows_account(&tx, to, (uses.sites, uses.databases)).await?;
-        }
-        account.plan = plan.id;
-        account.reseller = plan.reseller;
-        plans::sites_change(&tx, id).await?;
-    }
-    let account = tx.accounts().update(&account, now_ms()).await?;
-    caller
-        .did(
-            &tx,
-            "account.update",
-            format!("account/{id}"),
-            Some(id),
-            json!({"plan": account.plan}),
-        )
-        .await?;
-    tx.commit().await?;
-    show(&control.store, account).await
-}
-
-/// Suspends an account, or ends that: all its sites follow.
-pub async fn set_suspended(
-    control: &Control,
-    caller: &Caller,
-    id: AccountId,
-    expected: Expected,
-    suspended: bool,
-) -> Result<Account> {
-    use undine_store::AccountState as Kept;
-    reach(control, caller, id).await?;
-    let tx = control.store.begin().await?;
-    let mut account = tx.accounts().lock(id).await?;
-    expected.check("account", account.version)?;
-    if account.state == Kept::Held && !caller.is_provider() {
-        return Err(Refusal::forbidden(
-            "The provider has suspended this account and alone ends that.",
-        )
-        .remedy("Ask the provider."));
-    }
-    account.state = match (suspended, caller.is_provider()) {
-        (true, true) => Kept::Held,
-        (true, false) => Kept::Suspended,
-        (false, _) => Kept::Active,
-    };
-    let account = tx.accounts().update(&account, now_ms()).await?;
-    plans::sites_change(&tx, id).await?;
-    let sites = tx
-        .sites()
-        .all(&SiteFilter {
-            account: Some(id),
-            ..SiteFilter::default()
-        })
-        .await?;
-    sites_changed(&tx, &sites).await?;
-    let action = if suspended {
-        "account.suspend"
-    } else {
-        "account.unsuspend"
-    };
-    caller
-        .did(&tx, action, format!("account/{id}"), Some(id), json!({}))
-        .await?;
-    tx.commit().await?;
-    show(&control.store, account).await
-}
-
-/// Removes an account that has no sites any more, and its tokens.
-pub async fn delete(
-    control: &Control,
-    caller: &Caller,
-    id: AccountId,
-    expected: Expected,
-) -> Result<()> {
-    reach(control, caller, id).await?;
-    let tx = control.store.begin().await?;
-    let account = tx.accounts().lock(id).await?;
-    expected.check("account", account.version)?;
-    let uses = show(&tx, account.clone()).await?.uses;
-    if uses.sites + uses.databases > 0 {
-        return Err(Refusal::conflict(
-            "in-use",
-            "The account still has something",
-            format!(
-                "{} still has {} sites and {} databases.",
-                account.name, uses.sites, uses.databases
-            ),
-        )
-        .remedy("Delete its sites first."));
-    }
-    for token in tx
-        .tokens()
-        .all(&TokenFilter {
-            account: Some(id),
-            ..TokenFilter::default()
-        })
-        .await?
-    {
-        tokens::forget(&tx, token.id).await?;
-    }
-    tx.accounts().delete(id, Some(account.version)).await?;
-    caller
-        .did(
-            &tx,
-            "account.delete",
-            format!("account/{id}"),
-            None,
-            json!({"name": account.name}),
-        )
-        .await?;
-    tx.commit().await?;
-    Ok(())
 }

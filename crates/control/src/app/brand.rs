@@ -24,8 +24,8 @@ pub struct Brand {
     /// Its colour, such as `#0b6678`.
     #[serde(default)]
     pub colour: Option<String>,
-    /// A host name of its own for the panel.
-    #[serde(default)]
+    /// A host name of its own for the panel; kept beside the brand, where no two can have the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     /// The logo's version; its bytes are a setting of their own.
     #[serde(default)]
@@ -74,6 +74,14 @@ impl Brands {
     }
 }
 
+/// A reseller's brand, with the panel's host name.
+pub(super) fn of_reseller(reseller: undine_store::Reseller) -> Brand {
+    Brand {
+        host: reseller.host,
+        ..read(reseller.brand)
+    }
+}
+
 /// A brand from where it was kept.
 pub(super) fn read(kept: Option<serde_json::Value>) -> Brand {
     // Checked when it was written; what cannot be read is as if it were not there.
@@ -101,7 +109,7 @@ pub async fn now(control: &Control) -> Result<Vec<(Owner, Brand)>> {
         .await?
     {
         if reseller.brand.is_some() {
-            found.push((Some(reseller.id), read(reseller.brand)));
+            found.push((Some(reseller.id), of_reseller(reseller)));
         }
     }
     Ok(found)
@@ -226,9 +234,15 @@ pub async fn file(control: &Control, name: &str) -> Result<(&'static str, Vec<u8
     }
 }
 
+/// The reseller whose panel has this host name.
+pub(super) fn with_host(name: &str) -> ResellerFilter {
+    ResellerFilter {
+        host: Some(name.to_owned()),
+        ..ResellerFilter::default()
+    }
+}
+
 /// Is this host name a reseller's panel?
 pub async fn is_panel(db: &impl Db, name: &str) -> Result<bool> {
-    let all = db.resellers().all(&ResellerFilter::default()).await?;
-    let mut hosts = all.into_iter().filter_map(|it| read(it.brand).host);
-    Ok(hosts.any(|host| host == name))
+    Ok(db.resellers().find_by(&with_host(name)).await?.is_some())
 }

@@ -5,9 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use undine_model::DomainName;
 use undine_model::lifecycle::SiteState;
-use undine_store::{AccountFilter, Db, ResellerFilter, SiteFilter, Tx};
+use undine_store::{AccountFilter, Db, SiteFilter, StoreError, Tx};
 
-use super::brand::{self, Brand, Owner, PROVIDER, logo_key, read, word};
+use super::brand::{self, Brand, Owner, PROVIDER, logo_key, of_reseller, read, with_host, word};
 use super::caller::Caller;
 use super::colour::Colour;
 use super::picture;
@@ -66,22 +66,24 @@ async fn free_host(control: &Control, tx: &Tx, owner: Owner, host: &str) -> Resu
     let name: DomainName = host
         .parse()
         .map_err(|_| Refusal::invalid("host", "This is no host name."))?;
-    let mut others = tx.resellers().all(&ResellerFilter::default()).await?;
-    others.retain(|it| Some(it.id) != owner);
+    let other = tx.resellers().find_by(&with_host(name.as_str())).await?;
     let taken = name.as_str() == control.cluster.panel_host()
         || tx.sites().by_name(name.as_str()).await?.is_some()
-        || others
-            .into_iter()
-            .any(|it| read(it.brand).host.as_deref() == Some(name.as_str()));
+        || other.is_some_and(|it| Some(it.id) != owner);
     if taken {
-        return Err(Refusal::conflict(
-            "domain-taken",
-            "The name is taken",
-            format!("{name} is a site or a panel already."),
-        )
-        .field("host"));
+        return Err(host_taken(name.as_str()));
     }
     Ok(())
+}
+
+fn host_taken(name: &str) -> Refusal {
+    Refusal::conflict(
+        "domain-taken",
+        "The name is taken",
+        format!("{name} is a site or a panel already."),
+    )
+    .field("host")
+    .remedy("Choose another name for the panel.")
 }
 
 /// Changes the caller's own brand, but for its logo.
@@ -95,7 +97,10 @@ pub async fn change(control: &Control, caller: &Caller, wish: Brand) -> Result<(
         ));
     }
     let tx = control.store.begin().await?;
-    if let Some(host) = &wish.host {
+    if let (Some(host), Some(id)) = (&wish.host, owner) {
+        // In this order everywhere, so that nobody waits for each other: the reseller, then names.
+        tx.resellers().lock(id).await?;
+        tx.names_for_a_panel().await?;
         free_host(control, &tx, owner, host).await?;
     }
     let mut before = Brand::default();
@@ -110,7 +115,7 @@ pub async fn change(control: &Control, caller: &Caller, wish: Brand) -> Result<(
     }
     let data = json!(kept);
     caller
-        .did(&tx, "brand.change", subject(owner), None, data)
+        .did_for(&tx, "brand.change", subject(owner), owner, data)
         .await?;
     tx.commit().await?;
     control.brands.keep(None);
@@ -153,11 +158,21 @@ async fn written(tx: &Tx, owner: Owner, change: impl FnOnce(&mut Brand)) -> Resu
         }
         Some(id) => {
             let mut reseller = tx.resellers().lock(id).await?;
-            let mut brand = read(reseller.brand.take());
+            let mut brand = of_reseller(reseller.clone());
             change(&mut brand);
-            reseller.brand = Some(json!(brand));
-            tx.resellers().update(&reseller, now).await?;
-            Ok(brand)
+            reseller.host = brand.host.clone();
+            reseller.brand = Some(json!(Brand {
+                host: None,
+                ..brand.clone()
+            }));
+            match tx.resellers().update(&reseller, now).await {
+                Ok(_) => Ok(brand),
+                // Another reseller was quicker by a moment.
+                Err(StoreError::Taken { field, value, .. }) if field == "host" => {
+                    Err(host_taken(&value))
+                }
+                Err(error) => Err(error.into()),
+            }
         }
     }
 }
@@ -180,7 +195,7 @@ pub async fn set_logo(control: &Control, caller: &Caller, bytes: Option<&[u8]>) 
     let data = json!({"logo": version});
     written(&tx, owner, |brand| brand.logo = version).await?;
     caller
-        .did(&tx, "brand.logo", subject(owner), None, data)
+        .did_for(&tx, "brand.logo", subject(owner), owner, data)
         .await?;
     tx.commit().await?;
     control.brands.keep(None);

@@ -114,7 +114,7 @@ impl Caller {
         &self,
         action: &str,
         subject: String,
-        account: Option<AccountId>,
+        (account, reseller): (Option<AccountId>, Option<ResellerId>),
         outcome: &str,
         data: Json,
     ) -> Audit {
@@ -127,6 +127,7 @@ impl Caller {
             action: action.to_owned(),
             subject,
             account: account.filter(|id| !id.uuid().is_nil()),
+            reseller,
             outcome: outcome.to_owned(),
             request_id: Some(self.request_id),
             ip: self.ip.clone(),
@@ -134,7 +135,8 @@ impl Caller {
         }
     }
 
-    /// Within the transaction that does it: what was done.
+    /// Within the transaction that does it: what was done. Whoever sells to the account sees it
+    /// too.
     pub async fn did(
         &self,
         tx: &Tx,
@@ -143,10 +145,31 @@ impl Caller {
         account: Option<AccountId>,
         data: Json,
     ) -> Result<()> {
-        Ok(tx
-            .audit()
-            .insert(&self.row(action, subject, account, "ok", data))
-            .await?)
+        let seller = match (self.reseller(), account) {
+            (None, Some(id)) => tx.accounts().find(id).await?.and_then(|it| it.reseller),
+            (own, _) => own,
+        };
+        let row = self.row(action, subject, (account, seller), "ok", data);
+        Ok(tx.audit().insert(&row).await?)
+    }
+
+    /// The same about something of a reseller's own, or of the provider's.
+    pub async fn did_for(
+        &self,
+        tx: &Tx,
+        action: &str,
+        subject: String,
+        seller: Option<ResellerId>,
+        data: Json,
+    ) -> Result<()> {
+        let row = self.row(action, subject, (None, seller), "ok", data);
+        Ok(tx.audit().insert(&row).await?)
+    }
+
+    /// Refuses what is an account's whole matter to whoever reaches single sites of it.
+    pub fn only_sites(&self) -> Refusal {
+        Refusal::forbidden("You reach single sites of the account, not the account itself.")
+            .remedy("Ask somebody who has the whole account.")
     }
 
     /// Refuses what belongs to another account as if it were not there, and writes that down.
@@ -154,7 +177,7 @@ impl Caller {
         let row = self.row(
             &format!("{what}.reach"),
             format!("{what}/{id}"),
-            None,
+            (None, None),
             "not-found",
             Json::String("asked for another account's".to_owned()),
         );
@@ -176,6 +199,7 @@ pub fn finding(actor: String, action: &str, subject: String, outcome: &str, data
         action: action.to_owned(),
         subject,
         account: None,
+        reseller: None,
         outcome: outcome.to_owned(),
         request_id: None,
         ip: None,

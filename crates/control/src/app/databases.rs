@@ -37,6 +37,8 @@ pub async fn all(
 ) -> Result<List<Database>> {
     if let Some(site) = site {
         sites::reach(control, caller, site).await?;
+    } else if let Some(own) = &caller.sites {
+        return of_sites(control, caller, own).await;
     }
     let filter = DatabaseFilter {
         // Whoever reaches the site, sees its databases.
@@ -52,6 +54,21 @@ pub async fn all(
             .await?,
         show,
     ))
+}
+
+/// The databases of the single sites that the caller reaches.
+async fn of_sites(control: &Control, caller: &Caller, own: &[SiteId]) -> Result<List<Database>> {
+    let mut items = Vec::new();
+    for site in own {
+        let filter = DatabaseFilter {
+            site: Some(*site),
+            ..DatabaseFilter::default()
+        };
+        let found = control.store.databases().all(&filter).await?;
+        let seen = |it: &undine_store::Database| caller.sees_site(it.account, it.site);
+        items.extend(found.into_iter().filter(seen).map(show));
+    }
+    Ok(List { items, next: None })
 }
 
 async fn reach(

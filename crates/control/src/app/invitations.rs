@@ -4,9 +4,10 @@ use serde_json::json;
 use undine_model::{AccountId, ResellerId};
 use undine_store::{Db, Link, Member, Staff};
 
-use super::people::{fresh_link, may};
+use super::people::may;
 use super::sessions::Viewer;
-use super::{accounts, resellers};
+use super::welcome::fresh_link;
+use super::{accounts, resellers, sites};
 use crate::control::Control;
 use crate::refusal::{Refusal, Result};
 
@@ -39,16 +40,20 @@ pub async fn invite(control: &Control, viewer: &Viewer, wish: Invitation) -> Res
     let tx = control.store.begin().await?;
     tx.links().insert(&link).await?;
     let data = json!({"staff": link.staff, "role": link.role, "sites": link.sites});
-    viewer
-        .caller
-        .did(
-            &tx,
-            "person.invite",
-            format!("link/{}", link.id),
-            link.account,
-            data,
-        )
-        .await?;
+    let (caller, subject) = (&viewer.caller, format!("link/{}", link.id));
+    match link.account {
+        Some(account) => {
+            let account = Some(account);
+            caller
+                .did(&tx, "person.invite", subject, account, data)
+                .await?;
+        }
+        None => {
+            caller
+                .did_for(&tx, "person.invite", subject, link.reseller, data)
+                .await?;
+        }
+    }
     tx.commit().await?;
     Ok(format!("/welcome/{secret}"))
 }
@@ -89,15 +94,7 @@ async fn link_of_own(
                 "Of single sites somebody is manager, deployer or reader.",
             ));
         }
-        let mut ids = Vec::new();
-        for name in &wish.sites {
-            let found = control.store.sites().by_name(name).await?;
-            let found = found.filter(|site| site.account == own).ok_or_else(|| {
-                Refusal::invalid("sites", format!("You have no site `{name:.80}`."))
-            })?;
-            ids.push(found.id.uuid());
-        }
-        link.sites = Some(ids);
+        link.sites = Some(sites::named(control, own, &wish.sites).await?);
     }
     Ok((link, secret))
 }

@@ -1,6 +1,7 @@
 //! The use cases: what REST, the internal API and the command line ask for. Each checks, then
 //! changes the records, the audit and the operation in one transaction.
 
+pub mod account_change;
 pub mod accounts;
 pub mod apps;
 pub mod brand;
@@ -20,7 +21,9 @@ pub mod mail;
 pub mod nodes;
 pub mod observe;
 pub mod operations;
+pub mod own_sessions;
 pub mod paging;
+pub mod passkey_login;
 pub mod passkeys;
 pub mod passwords;
 pub mod people;
@@ -49,4 +52,5 @@ pub mod tail;
 pub mod tokens;
 pub mod usage;
 pub mod webauthn;
+pub mod welcome;
 pub mod what_if;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::caller::Caller;
 use super::paging::{PageWish, list};
-use super::sites;
+use super::{resellers, sites};
 use crate::clock::now_ms;
 use crate::control::Control;
 use crate::refusal::{Refusal, Result};
@@ -117,16 +117,28 @@ pub async fn metrics(control: &Control, caller: &Caller, wish: MetricsWish) -> R
     })
 }
 
+/// Which audit rows.
+#[derive(Debug, Default)]
+pub struct AuditWish {
+    /// Of this action.
+    pub action: Option<String>,
+    /// About the customers, the plans or the brand of this reseller (id or name).
+    pub reseller: Option<String>,
+}
+
 /// One page of the audit rows that the caller may see, newest first.
 pub async fn audit(
     control: &Control,
     caller: &Caller,
     wish: &PageWish,
-    action: Option<String>,
+    which: AuditWish,
 ) -> Result<List<AuditRow>> {
+    let reseller = resellers::meant(control, caller, which.reseller.as_deref()).await?;
     let filter = AuditFilter {
-        account: caller.account(),
-        action,
+        // A reseller sees what was about its customers, its plans and itself.
+        account: caller.account().filter(|_| caller.reseller().is_none()),
+        reseller,
+        action: which.action,
         ..AuditFilter::default()
     };
     let page = control
@@ -141,6 +153,7 @@ pub async fn audit(
         action: row.action,
         subject: row.subject,
         account: row.account,
+        reseller: row.reseller,
         outcome: row.outcome,
         request_id: row.request_id.map(|id| id.to_string()),
         ip: row.ip,

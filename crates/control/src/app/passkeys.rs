@@ -1,6 +1,6 @@
 //! Passkeys: made by somebody who is logged in and gives their password, used to log in without
-//! one. The device makes sure who it is, so there is no second step after it. A challenge is a
-//! sealed note that the page carries; any instance takes it, and each is good once.
+//! one (`passkey_login`). The device makes sure who it is, so there is no second step after it. A
+//! challenge is a sealed note that the page carries; any instance takes it, and each is good once.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -8,9 +8,9 @@ use undine_model::TokenId;
 use undine_store::{Begun, Db, Person, PersonId};
 use uuid::Uuid;
 
+use super::people;
 use super::sessions::{Place, Viewer};
 use super::webauthn::{self, Ceremony, Expected, Fault, bytes, text};
-use super::{passwords, people, sessions};
 use crate::clock::{new_secret, now_ms};
 use crate::control::Control;
 use crate::refusal::{Refusal, Result, capital};
@@ -19,7 +19,8 @@ use crate::refusal::{Refusal, Result, capital};
 const NOTE_MS: i64 = 10 * 60_000;
 /// Nobody has more devices.
 const MOST: usize = 20;
-const NOTE: &str = "passkey/log-in";
+/// What the note of somebody who logs in is for.
+pub(super) const NOTE: &str = "passkey/log-in";
 
 /// A passkey as the store keeps it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -30,9 +31,9 @@ pub struct Passkey {
     pub name: String,
     /// The host name that it is for.
     pub rp: String,
-    algorithm: i64,
-    key: String,
-    counter: u32,
+    pub(super) algorithm: i64,
+    pub(super) key: String,
+    pub(super) counter: u32,
     /// When it was made.
     pub made_at: i64,
     /// When it was last used.
@@ -84,7 +85,7 @@ pub fn of(person: &Person) -> Vec<Passkey> {
         .unwrap_or_default()
 }
 
-fn rp(place: &Place) -> &str {
+pub(super) fn rp(place: &Place) -> &str {
     place.host.split(':').next().unwrap_or_default()
 }
 
@@ -126,7 +127,7 @@ fn old() -> Refusal {
 }
 
 /// The challenge of a note that still counts, which counts no more.
-async fn challenge(control: &Control, purpose: &str, sealed: &str) -> Result<String> {
+pub(super) async fn challenge(control: &Control, purpose: &str, sealed: &str) -> Result<String> {
     let text = control.secrets.open(purpose, sealed).map_err(|_| old())?;
     let note: Note = serde_json::from_str(&text).map_err(|_| old())?;
     let now = now_ms();
@@ -145,7 +146,7 @@ async fn challenge(control: &Control, purpose: &str, sealed: &str) -> Result<Str
     }
 }
 
-fn refused(fault: Fault) -> Refusal {
+pub(super) fn refused(fault: Fault) -> Refusal {
     Refusal::of(
         403,
         "passkey-refused",
@@ -155,7 +156,7 @@ fn refused(fault: Fault) -> Refusal {
     .remedy("Load the page again and try once more.")
 }
 
-fn origin(place: &Place) -> String {
+pub(super) fn origin(place: &Place) -> String {
     let scheme = if place.secure { "https" } else { "http" };
     format!("{scheme}://{}", place.host)
 }
@@ -250,57 +251,4 @@ pub async fn remove(control: &Control, viewer: &Viewer, id: &str) -> Result<()> 
         .await?;
     tx.commit().await?;
     Ok(())
-}
-
-fn unknown() -> Refusal {
-    Refusal::of(
-        403,
-        "passkey-refused",
-        "The passkey was not taken",
-        "Nobody here has this passkey.",
-    )
-    .remedy("Log in with your password; on your own page you can make a new one.")
-}
-
-/// Logs in with a passkey; answers the secret of the new session.
-pub async fn log_in(control: &Control, answered: &Answered, place: &Place) -> Result<String> {
-    // Guesses of signatures lead nowhere, but each costs work: they count for their place.
-    let [_, (from, free)] = passwords::counted("", &place.network());
-    passwords::count(control, &from, free).await?;
-    let challenge = challenge(control, NOTE, &answered.sealed).await?;
-    let id = bytes(&answered.person).map_err(refused)?;
-    let id = Uuid::from_slice(&id).map_err(|_| unknown())?;
-    let tx = control.store.begin().await?;
-    if tx.people().find(PersonId::from_uuid(id)).await?.is_none() {
-        return Err(unknown());
-    }
-    let mut person = tx.people().lock(PersonId::from_uuid(id)).await?;
-    let mut all = of(&person);
-    let kept = all.iter_mut().find(|one| one.id == answered.id);
-    let kept = kept.ok_or_else(unknown)?;
-    let expected = Expected {
-        challenge: &challenge,
-        origin: &origin(place),
-        rp: rp(place),
-    };
-    let counter = verified(kept, answered, &expected).map_err(refused)?;
-    if counter <= kept.counter && (counter, kept.counter) != (0, 0) {
-        return Err(refused(Fault::Other("device: this one was copied")));
-    }
-    (kept.counter, kept.used_at) = (counter, Some(now_ms()));
-    person.passkeys = Some(json!(all));
-    let person = tx.people().update(&person, now_ms()).await?;
-    tx.commit().await?;
-    control.store.failures().forget(&from).await?;
-    sessions::begin(control, &person, place).await
-}
-
-fn verified(kept: &Passkey, answered: &Answered, expected: &Expected<'_>) -> Result<u32, Fault> {
-    let client = bytes(&answered.client)?;
-    let word = bytes(&answered.authenticator)?;
-    webauthn::client(&client, Ceremony::Get, expected)?;
-    let read = webauthn::authenticator(&word, expected.rp)?;
-    let (key, signature) = (bytes(&kept.key)?, bytes(&answered.signature)?);
-    webauthn::signed(kept.algorithm, &key, &word, &client, &signature)?;
-    Ok(read.counter)
 }

@@ -166,14 +166,9 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreatePlan) -> Res
         reseller_limits::allows_plan(&tx, reseller, &wish.limits).await?;
     }
     tx.plans().insert(&plan).await?;
+    let (subject, data) = (format!("plan/{}", plan.id), json!({"name": plan.name}));
     caller
-        .did(
-            &tx,
-            "plan.create",
-            format!("plan/{}", plan.id),
-            None,
-            json!({"name": plan.name}),
-        )
+        .did_for(&tx, "plan.create", subject, plan.reseller, data)
         .await?;
     tx.commit().await?;
     Ok(show(plan))
@@ -235,14 +230,9 @@ pub async fn update(
     {
         sites_change(&tx, account.id).await?;
     }
+    let (subject, data) = (format!("plan/{id}"), plan.limits.clone());
     caller
-        .did(
-            &tx,
-            "plan.update",
-            format!("plan/{id}"),
-            None,
-            plan.limits.clone(),
-        )
+        .did_for(&tx, "plan.update", subject, plan.reseller, data)
         .await?;
     tx.commit().await?;
     Ok(show(plan))
@@ -282,14 +272,9 @@ pub async fn delete(
     let plan = tx.plans().lock(id).await?;
     expected.check("plan", plan.version)?;
     tx.plans().delete(id, Some(plan.version)).await?;
+    let (subject, data) = (format!("plan/{id}"), json!({"name": plan.name}));
     caller
-        .did(
-            &tx,
-            "plan.delete",
-            format!("plan/{id}"),
-            None,
-            json!({"name": plan.name}),
-        )
+        .did_for(&tx, "plan.delete", subject, plan.reseller, data)
         .await?;
     tx.commit().await?;
     Ok(())

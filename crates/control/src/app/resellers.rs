@@ -65,7 +65,10 @@ pub async fn all(
             next: None,
         });
     }
-    let filter = ResellerFilter { name };
+    let filter = ResellerFilter {
+        name,
+        ..ResellerFilter::default()
+    };
     let page = wish.request(false)?;
     let page = control.store.resellers().list(&filter, page).await?;
     let mut items = Vec::with_capacity(page.items.len());
@@ -110,7 +113,10 @@ pub async fn meant(
         Ok(id) => Some(id),
         Err(_) => match text.parse() {
             Ok(name) => {
-                let filter = ResellerFilter { name: Some(name) };
+                let filter = ResellerFilter {
+                    name: Some(name),
+                    ..ResellerFilter::default()
+                };
                 let found = control.store.resellers().find_by(&filter).await?;
                 found.map(|found| found.id)
             }
@@ -135,13 +141,14 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateReseller) ->
         name: wish.name,
         limits: json!(wish.limits),
         brand: None,
+        host: None,
     };
     let tx = control.store.begin().await?;
     tx.resellers().insert(&reseller).await?;
     let subject = format!("reseller/{}", reseller.id);
     let data = json!({"name": reseller.name});
     caller
-        .did(&tx, "reseller.create", subject, None, data)
+        .did_for(&tx, "reseller.create", subject, Some(reseller.id), data)
         .await?;
     tx.commit().await?;
     show(&control.store, reseller).await
@@ -164,7 +171,13 @@ pub async fn update(
     let reseller = tx.resellers().update(&reseller, now_ms()).await?;
     let data = reseller.limits.clone();
     caller
-        .did(&tx, "reseller.update", format!("reseller/{id}"), None, data)
+        .did_for(
+            &tx,
+            "reseller.update",
+            format!("reseller/{id}"),
+            Some(id),
+            data,
+        )
         .await?;
     tx.commit().await?;
     show(&control.store, reseller).await

@@ -7,7 +7,7 @@ use undine_store::{
 };
 
 use super::sessions::Place;
-use super::{mail, passwords, people};
+use super::{mail, passwords, people, welcome};
 use crate::clock::{new_id, new_secret, now_ms, sha256};
 use crate::control::Control;
 use crate::mail::{Again, Failed, Letter, Smtp, mailbox, send};
@@ -23,7 +23,7 @@ pub async fn ask(control: &Control, email: &str, place: &Place) -> Result<()> {
     if !mail::is_on(control).await? {
         return Err(mail::off());
     }
-    let email = people::address(email)?;
+    let email = welcome::address(email)?;
     for (what, free) in passwords::counted(&email, &place.network()) {
         passwords::count(control, &format!("reset/{what}"), free).await?;
     }
@@ -175,6 +175,7 @@ pub async fn changed(tx: &Tx, person: &Person, place: &Place) -> Result<()> {
         action: "person.password_reset".to_owned(),
         subject: format!("person/{}", person.id),
         account: None,
+        reseller: person.reseller,
         outcome: "ok".to_owned(),
         request_id: Some(place.request_id),
         ip: place.ip.clone(),

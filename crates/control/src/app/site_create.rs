@@ -293,8 +293,10 @@ async fn has_room(control: &Control, tx: &Tx, server: &Server, account: &Account
     Ok(())
 }
 
-/// Says which name is taken; the unique index has the last word.
+/// Says which name is taken; the unique index has the last word among sites, and until the end
+/// of the transaction no panel gets a name.
 pub async fn free_names(tx: &Tx, domain: &DomainName, aliases: &[DomainName]) -> Result<()> {
+    tx.names_for_sites().await?;
     for (field, name) in
         std::iter::once(("domain", domain)).chain(aliases.iter().map(|alias| ("aliases", alias)))
     {

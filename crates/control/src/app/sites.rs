@@ -5,6 +5,7 @@ use undine_api::public::{List, LogLines, Site};
 use undine_model::lifecycle::ServerState;
 use undine_model::{AccountId, DomainName, ServerId, SiteId};
 use undine_store::{Db, SiteFilter};
+use uuid::Uuid;
 
 use super::caller::Caller;
 use super::paging::PageWish;
@@ -143,6 +144,31 @@ pub async fn reach(control: &Control, caller: &Caller, id: SiteId) -> Result<und
         Some(_) => Err(caller.stranger(control, "site", &id.to_string()).await),
         None => Err(Refusal::not_found("site", &id.to_string())),
     }
+}
+
+/// The sites of an account that somebody names by their domains or ids.
+pub(super) async fn named(
+    control: &Control,
+    account: AccountId,
+    names: &[String],
+) -> Result<Vec<Uuid>> {
+    let mut ids = Vec::with_capacity(names.len());
+    for name in names {
+        let found = match name.parse::<SiteId>() {
+            Ok(id) => control.store.sites().find(id).await?,
+            Err(_) => control.store.sites().by_name(&name.to_lowercase()).await?,
+        };
+        let found = found.filter(|site| site.account == account);
+        let unknown = || {
+            Refusal::invalid("sites", format!("The account has no site `{name:.80}`."))
+                .remedy("Write the domains of its sites.")
+        };
+        let id = found.ok_or_else(unknown)?.id.uuid();
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
 }
 
 /// One site.

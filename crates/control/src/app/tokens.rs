@@ -2,12 +2,13 @@
 
 use serde_json::json;
 use undine_api::public::{CreateToken, List, NewToken, Scope, Token, TokenRole, WhoAmI};
-use undine_model::TokenId;
+use undine_model::{AccountId, ResellerId, SiteId, TokenId};
 use undine_store::{Db, Role, TokenFilter, Tx};
+use uuid::Uuid;
 
 use super::caller::{Caller, Expected, scope_word};
 use super::paging::{PageWish, list};
-use super::{accounts, resellers};
+use super::{accounts, resellers, sites};
 use crate::clock::{new_id, new_secret, now_ms, sha256};
 use crate::control::{Control, PROGRAM};
 use crate::refusal::{Refusal, Result};
@@ -31,6 +32,9 @@ fn show(token: undine_store::Token) -> Token {
         },
         account: token.account,
         reseller: token.reseller,
+        sites: token
+            .sites
+            .map(|ids| ids.into_iter().map(SiteId::from_uuid).collect()),
         scopes: token.scopes.iter().filter_map(scope).collect(),
         expires_at: token.expires_at,
         last_used_at: token.last_used_at,
@@ -44,7 +48,7 @@ fn show(token: undine_store::Token) -> Token {
 pub fn fresh(
     name: &str,
     role: Role,
-    account: Option<undine_model::AccountId>,
+    account: Option<AccountId>,
     scopes: Vec<String>,
     expires_at: Option<i64>,
 ) -> (undine_store::Token, String) {
@@ -60,6 +64,7 @@ pub fn fresh(
         role,
         account,
         reseller: None,
+        sites: None,
         scopes,
         expires_at,
         last_used_at: None,
@@ -123,29 +128,8 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateToken) -> Re
             "A token's name has 1 to 100 characters.",
         ));
     }
-    let reseller = match wish.role {
-        TokenRole::Reseller => Some(for_reseller(control, caller, &wish).await?),
-        _ => None,
-    };
-    let (role, account) = match wish.role {
-        TokenRole::Reseller => (Role::Reseller, None),
-        TokenRole::Provider if !caller.is_provider() => {
-            return Err(Refusal::forbidden(
-                "Only the provider makes tokens for the provider.",
-            ));
-        }
-        TokenRole::Provider if wish.account.is_some() => {
-            return Err(Refusal::invalid(
-                "account",
-                "The provider's tokens reach every account.",
-            ));
-        }
-        TokenRole::Provider => (Role::Provider, None),
-        TokenRole::AccountOwner => {
-            let account = accounts::meant(control, caller, wish.account.as_deref()).await?;
-            (Role::AccountOwner, Some(account.id))
-        }
-    };
+    let reach = reach_of(control, caller, &wish).await?;
+    let sites = sites_of(control, &wish, reach.account).await?;
     if let Some(scope) = more_than(caller, &wish.scopes) {
         return Err(Refusal::forbidden(format!(
             "Your token lacks the scope `{scope}` and cannot give it."
@@ -157,19 +141,12 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateToken) -> Re
         .map(|scope| scope_word(*scope).to_owned())
         .collect();
     let expires_at = wish.ttl_s.map(|ttl| now_ms() + i64::from(ttl) * 1000);
-    let (mut token, secret) = fresh(&wish.name, role, account, scopes, expires_at);
-    token.reseller = reseller;
+    let (mut token, secret) = fresh(&wish.name, reach.role, reach.account, scopes, expires_at);
+    (token.reseller, token.sites) = (reach.reseller, sites);
     let tx = control.store.begin().await?;
     tx.tokens().insert(&token).await?;
-    caller
-        .did(
-            &tx,
-            "token.create",
-            format!("token/{}", token.id),
-            account,
-            json!({"name": token.name}),
-        )
-        .await?;
+    let data = json!({"name": token.name, "scopes": token.scopes, "sites": token.sites});
+    written_down(&tx, caller, "token.create", &token, data).await?;
     tx.commit().await?;
     Ok(NewToken {
         token: show(token),
@@ -177,12 +154,104 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateToken) -> Re
     })
 }
 
+/// In the audit of whoever the token is of.
+async fn written_down(
+    tx: &Tx,
+    caller: &Caller,
+    action: &str,
+    token: &undine_store::Token,
+    data: serde_json::Value,
+) -> Result<()> {
+    let subject = format!("token/{}", token.id);
+    match token.account {
+        Some(account) => caller.did(tx, action, subject, Some(account), data).await,
+        None => {
+            caller
+                .did_for(tx, action, subject, token.reseller, data)
+                .await
+        }
+    }
+}
+
+/// Whose a token is to be.
+struct Reach {
+    role: Role,
+    account: Option<AccountId>,
+    reseller: Option<ResellerId>,
+}
+
+async fn reach_of(control: &Control, caller: &Caller, wish: &CreateToken) -> Result<Reach> {
+    let (mut account, mut reseller) = (None, None);
+    let role = match wish.role {
+        TokenRole::Reseller => {
+            reseller = Some(for_reseller(control, caller, wish).await?);
+            Role::Reseller
+        }
+        TokenRole::Provider if !caller.is_provider() => {
+            return Err(Refusal::forbidden(
+                "Only the provider makes tokens for the provider.",
+            ));
+        }
+        TokenRole::Provider if wish.account.is_some() => {
+            return Err(Refusal::invalid(
+                "account",
+                "The provider's tokens reach every account.",
+            ));
+        }
+        TokenRole::Provider => Role::Provider,
+        TokenRole::AccountOwner => {
+            let meant = accounts::meant(control, caller, wish.account.as_deref()).await?;
+            account = Some(meant.id);
+            Role::AccountOwner
+        }
+    };
+    Ok(Reach {
+        role,
+        account,
+        reseller,
+    })
+}
+
+/// A token names at most so many sites.
+const MOST_SITES: usize = 100;
+
+/// The only sites that a token is to reach; none is the account whole.
+async fn sites_of(
+    control: &Control,
+    wish: &CreateToken,
+    account: Option<AccountId>,
+) -> Result<Option<Vec<Uuid>>> {
+    let Some(names) = &wish.sites else {
+        return Ok(None);
+    };
+    let Some(account) = account else {
+        return Err(Refusal::invalid(
+            "sites",
+            "Only a token of an account can be for single sites.",
+        ));
+    };
+    if !(1..=MOST_SITES).contains(&names.len()) {
+        return Err(Refusal::invalid(
+            "sites",
+            format!("A token is for 1 to {MOST_SITES} single sites."),
+        )
+        .remedy("Leave the field out for a token that reaches the whole account."));
+    }
+    if wish.scopes.contains(&Scope::Billing) {
+        return Err(Refusal::invalid(
+            "scopes",
+            "A token for single sites may manage, deploy or read; billing is the account's.",
+        ));
+    }
+    Ok(Some(sites::named(control, account, names).await?))
+}
+
 /// The reseller that a token is to act for.
 async fn for_reseller(
     control: &Control,
     caller: &Caller,
     wish: &CreateToken,
-) -> Result<undine_model::ResellerId> {
+) -> Result<ResellerId> {
     if !caller.sells() {
         return Err(Refusal::forbidden(
             "Only the provider and the reseller make tokens for a reseller.",
@@ -221,15 +290,8 @@ pub async fn revoke(
     let mut token = tx.tokens().lock(id).await?;
     token.revoked_at = token.revoked_at.or_else(|| Some(now_ms()));
     tx.tokens().update(&token, now_ms()).await?;
-    caller
-        .did(
-            &tx,
-            "token.revoke",
-            format!("token/{id}"),
-            token.account,
-            json!({"name": token.name}),
-        )
-        .await?;
+    let data = json!({"name": token.name});
+    written_down(&tx, caller, "token.revoke", &token, data).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use undine_store::Db;
 
-use crate::app::people;
+use crate::app::{people, welcome};
 use crate::control::Cluster;
 use crate::state_dir::StateDir;
 
@@ -20,6 +20,6 @@ pub async fn owner_link(state: &StateDir) -> anyhow::Result<String> {
 /// The link's URL, once the store holds the cluster.
 pub async fn made(store: &undine_store::Store, domain: &str) -> anyhow::Result<String> {
     let failed = |refusal: crate::Refusal| anyhow::anyhow!("{}", refusal.0.detail);
-    let path = people::owner_link(store).await.map_err(failed)?;
+    let path = welcome::owner_link(store).await.map_err(failed)?;
     people::url_at(store, domain, &path).await.map_err(failed)
 }

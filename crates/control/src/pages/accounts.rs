@@ -18,7 +18,7 @@ use crate::app::invitations::{self, Invitation};
 use crate::app::paging::PageWish;
 use crate::app::sessions::Viewer;
 use crate::app::sites::SiteWish;
-use crate::app::{accounts, people, plans, sites};
+use crate::app::{account_change, accounts, people, plans, sites};
 use crate::control::Control;
 use crate::refusal::Result;
 
@@ -168,12 +168,12 @@ pub async fn move_it(
         plan: Some(fields.text("plan").to_owned()),
     };
     let account = id(&which)?;
-    accounts::update(&control, &viewer.caller, account, Expected::Any, wish).await?;
+    account_change::update(&control, &viewer.caller, account, Expected::Any, wish).await?;
     Ok(Redirect::to(&format!("/accounts/{account}")))
 }
 
 async fn set(control: &Control, viewer: &Viewer, which: &str, suspended: bool) -> Result<Redirect> {
-    let account = accounts::set_suspended(
+    let account = account_change::set_suspended(
         control,
         &viewer.caller,
         id(which)?,

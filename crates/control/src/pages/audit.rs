@@ -7,7 +7,7 @@ use axum::response::Response;
 use super::frame::{Frame, page as written};
 use super::words::ago;
 use crate::api::extract::Asked;
-use crate::app::observe;
+use crate::app::observe::{self, AuditWish};
 use crate::app::paging::PageWish;
 use crate::app::sessions::Viewer;
 use crate::control::Control;
@@ -17,6 +17,7 @@ use crate::refusal::Result;
 #[derive(Debug, Default, serde::Deserialize)]
 pub struct Which {
     action: Option<String>,
+    reseller: Option<String>,
     cursor: Option<String>,
 }
 
@@ -36,7 +37,9 @@ struct Audit {
     f: Frame,
     rows: Vec<Row>,
     action: String,
+    reseller: String,
     next: String,
+    provider: bool,
 }
 
 /// The page.
@@ -45,12 +48,17 @@ pub async fn page(
     viewer: Viewer,
     Asked(which): Asked<Which>,
 ) -> Result<Response> {
-    let action = which.action.filter(|text| !text.is_empty());
+    let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let (action, reseller) = (some(which.action), some(which.reseller));
+    let wanted = AuditWish {
+        action: action.clone(),
+        reseller: reseller.clone(),
+    };
     let wish = PageWish {
         limit: None,
         cursor: which.cursor,
     };
-    let rows = observe::audit(&control, &viewer.caller, &wish, action.clone()).await?;
+    let rows = observe::audit(&control, &viewer.caller, &wish, wanted).await?;
     let row = |row: undine_api::public::AuditRow| Row {
         when: ago(row.at),
         actor: row.actor,
@@ -68,6 +76,8 @@ pub async fn page(
         f: Frame::new(&control, &viewer, "Audit", "/audit", 30).await?,
         rows: rows.items.into_iter().map(row).collect(),
         action: action.unwrap_or_default(),
+        reseller: reseller.unwrap_or_default(),
+        provider: viewer.caller.is_provider(),
         next: rows.next.unwrap_or_default(),
     })
 }

@@ -3,9 +3,10 @@
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::header;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use undine_api::Problem;
 
+use super::answer::answered;
 use super::fields::{Fields, Upload};
 use super::frame::{Frame, page as written};
 use crate::app::brand::{self, Brand};
@@ -59,14 +60,8 @@ async fn answer(
     wish: Option<Brand>,
     done: Result<()>,
 ) -> Result<Response> {
-    match done {
-        Ok(()) => Ok(Redirect::to("/brand").into_response()),
-        Err(refusal) => {
-            let status = refusal.status();
-            let page = shown(control, viewer, wish, Some(*refusal.0)).await?;
-            Ok((status, page).into_response())
-        }
-    }
+    let page = |problem| shown(control, viewer, wish, Some(problem));
+    answered(done, |()| "/brand".to_owned(), page).await
 }
 
 /// Changes name, colour and host name.

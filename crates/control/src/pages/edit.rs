@@ -9,13 +9,13 @@ use undine_api::Problem;
 use undine_api::public::{MAX_TEXT, Site};
 use undine_model::path::visible;
 
-use super::fields::id;
+use super::at_site::AtSite;
 use super::files::folder_page;
 use super::frame::{Frame, page as written};
 use super::parcels::{Parcel, Typed};
 use crate::api::extract::Asked;
+use crate::app::files;
 use crate::app::sessions::Viewer;
-use crate::app::{files, sites};
 use crate::control::Control;
 use crate::refusal::{Refusal, Result};
 
@@ -59,13 +59,12 @@ async fn show(
 }
 
 /// The page.
-pub async fn page(
-    State(control): State<Control>,
-    viewer: Viewer,
-    Path(which): Path<String>,
-    Asked(asked): Asked<Which>,
-) -> Result<Response> {
-    let site = sites::get(&control, &viewer.caller, id(&which)?).await?;
+pub async fn page(at: AtSite, Asked(asked): Asked<Which>) -> Result<Response> {
+    let AtSite {
+        control,
+        viewer,
+        site,
+    } = at;
     let path = files::path("path", &asked.path)?;
     let mut typed = Typed {
         path: path.as_str().to_owned(),
@@ -93,8 +92,12 @@ pub async fn save(
     let site = parcel.site;
     let path = files::path("path", &typed.path)?;
     let body = futures_util::stream::iter([Ok::<_, Refusal>(Bytes::from(typed.bytes()))]);
-    let (caller, expect) = (&viewer.caller, typed.expect());
-    match files::put(&control, caller, site.id, path.clone(), expect, body).await {
+    let place = files::Place {
+        path: path.clone(),
+        expect: typed.expect(),
+        parents: false,
+    };
+    match files::put(&control, &viewer.caller, site.id, place, body).await {
         Ok(_) => Ok(Redirect::to(&folder_page(&site, &path.parent())).into_response()),
         Err(refusal) => {
             let status = refusal.status();

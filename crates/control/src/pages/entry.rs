@@ -13,8 +13,8 @@ use super::fields::Fields;
 use super::frame::page;
 use crate::app::brand::{self, Look};
 use crate::app::passkeys::{self, Question};
-use crate::app::people::{self, Welcome};
 use crate::app::sessions::{self, Entered, Place, Viewer};
+use crate::app::welcome::{self, Welcome};
 use crate::app::{mail, reset, second};
 use crate::control::Control;
 use crate::refusal::{Refusal, Result};
@@ -239,7 +239,7 @@ pub async fn forgot(
 }
 
 async fn welcome_page(control: &Control, secret: &str, place: &Place) -> Result<Entry> {
-    let (link, known) = people::invited(control, secret).await?;
+    let (link, known) = welcome::invited(control, secret).await?;
     Ok(Entry {
         look: brand::of_link(control, &link, &place.host).await?,
         title: match &known {
@@ -289,7 +289,7 @@ pub async fn welcome(
         name: text("name"),
         password: text("password"),
     };
-    match people::welcome(&control, &secret, wish, &place).await {
+    match welcome::welcome(&control, &secret, wish, &place).await {
         Ok(entered) => let_in(&headers, &entered),
         Err(refusal) => {
             entry.problem = Some((*refusal.0).clone());

@@ -114,6 +114,15 @@ impl Fields {
         parsed.map_err(|error: T::Err| Refusal::invalid(name, capital(&error.to_string())))
     }
 
+    /// The names in a field, with commas or spaces between them.
+    pub fn names(&self, name: &str) -> Vec<String> {
+        let names = self.text(name).split([',', ' ', '\n', '\r']);
+        names
+            .filter(|it| !it.is_empty())
+            .map(str::to_lowercase)
+            .collect()
+    }
+
     /// What was ticked in a list.
     pub fn picked(&self) -> impl Iterator<Item = &str> {
         self.0.keys().filter_map(|name| name.strip_prefix("pick:"))

@@ -1,21 +1,18 @@
 //! A site's files: what is in a folder, page by page, and a file to keep.
 
 use askama::Template;
-use axum::extract::{Path, State};
 use axum::response::Response;
 use undine_api::public::{FileEntry, FileKind, MAX_TEXT, Scope, Site};
 use undine_model::SitePath;
 use undine_model::path::visible;
 
-use super::fields::id;
+use super::at_site::AtSite;
 use super::frame::{Frame, page as written};
 use super::words::{ago, bytes};
 use crate::api::download::sent;
 use crate::api::extract::Asked;
-use crate::app::sessions::Viewer;
-use crate::app::{files, sites};
+use crate::app::files;
 use crate::clock::sha256;
-use crate::control::Control;
 use crate::refusal::Result;
 
 /// Which folder or file.
@@ -197,24 +194,11 @@ fn crumbs(site: &Site, path: &SitePath) -> Vec<Crumb> {
 }
 
 /// A folder.
-pub async fn page(
-    State(control): State<Control>,
-    viewer: Viewer,
-    Path(which): Path<String>,
-    Asked(asked): Asked<Which>,
-) -> Result<Response> {
-    let caller = &viewer.caller;
-    let site = sites::get(&control, caller, id(&which)?).await?;
+pub async fn page(at: AtSite, Asked(asked): Asked<Which>) -> Result<Response> {
+    let (caller, site) = (&at.viewer.caller, &at.site);
     let path = files::path("path", &asked.path)?;
-    let found = files::list(
-        &control,
-        caller,
-        site.id,
-        path.clone(),
-        asked.after,
-        Some(200),
-    )
-    .await?;
+    let (here, most) = (path.clone(), Some(200));
+    let found = files::list(&at.control, caller, site.id, here, asked.after, most).await?;
     let (mut folders, others): (Vec<_>, Vec<_>) = found
         .items
         .into_iter()
@@ -240,20 +224,13 @@ pub async fn page(
         None => None,
     };
     written(&Page {
-        f: Frame::new(
-            &control,
-            &viewer,
-            &format!("Files of {}", site.domain),
-            "/sites",
-            0,
-        )
-        .await?,
+        f: at.frame("Files of").await?,
         id: site.id.to_string(),
         domain: site.domain.to_string(),
         top: path.tree().is_none(),
         deploys: caller.has(Scope::Deploy),
-        crumbs: crumbs(&site, &path),
-        rows: folders.iter().map(|entry| row(&site, entry)).collect(),
+        crumbs: crumbs(site, &path),
+        rows: folders.iter().map(|entry| row(site, entry)).collect(),
         next,
         truncated: found.truncated,
         rename,
@@ -263,14 +240,8 @@ pub async fn page(
 }
 
 /// Sends a file.
-pub async fn get(
-    State(control): State<Control>,
-    viewer: Viewer,
-    Path(which): Path<String>,
-    Asked(asked): Asked<Which>,
-) -> Result<Response> {
-    let site = sites::get(&control, &viewer.caller, id(&which)?).await?;
+pub async fn get(at: AtSite, Asked(asked): Asked<Which>) -> Result<Response> {
     let path = files::path("path", &asked.path)?;
-    let file = files::open(&control, &viewer.caller, site.id, path).await?;
+    let file = files::open(&at.control, &at.viewer.caller, at.site.id, path).await?;
     Ok(sent(file))
 }

@@ -12,7 +12,8 @@ use undine_api::public::Scope;
 use crate::app::accounts;
 use crate::app::brand::{self, Look};
 use crate::app::caller::Caller;
-use crate::app::sessions::{self, Viewer};
+use crate::app::own_sessions;
+use crate::app::sessions::Viewer;
 use crate::clock::sha256;
 use crate::control::Control;
 use crate::refusal::{Refusal, Result};
@@ -67,6 +68,7 @@ const PROVIDER: &[(&str, &str)] = &[
 const RESELLER: &[(&str, &str)] = &[
     ("/accounts", "Accounts"),
     ("/plans", "Plans"),
+    ("/audit", "Audit"),
     ("/people", "People"),
     ("/brand", "Brand"),
     ("/me", "You"),
@@ -112,7 +114,7 @@ impl Frame {
         live: u32,
     ) -> Result<Self> {
         let acting = match viewer.acts_for() {
-            Some(id) => sessions::account_name(control, id).await?,
+            Some(id) => own_sessions::account_name(control, id).await?,
             None => None,
         };
         let own = match viewer.caller.account() {

@@ -13,6 +13,7 @@ use undine_api::guest::{Follow, LogKind};
 use undine_model::SiteId;
 use undine_model::path::visible;
 
+use super::at_site::AtSite;
 use super::fields::id;
 use super::files::coded;
 use super::frame::{Frame, page as written};
@@ -68,15 +69,10 @@ struct Page {
 }
 
 /// The page.
-pub async fn page(
-    State(control): State<Control>,
-    viewer: Viewer,
-    Path(which): Path<String>,
-    Asked(asked): Asked<Which>,
-) -> Result<Response> {
-    let site = sites::get(&control, &viewer.caller, id(&which)?).await?;
+pub async fn page(at: AtSite, Asked(asked): Asked<Which>) -> Result<Response> {
+    let site = &at.site;
     let log = asked.kind().1;
-    let found = sites::follow(&control, &viewer.caller, asked.ask(site.id, None)).await;
+    let found = sites::follow(&at.control, &at.viewer.caller, asked.ask(site.id, None)).await;
     let (lines, none, mark) = match found {
         Ok(piece) => (piece.lines, "No lines.".to_owned(), piece.mark),
         // The page stays: a server that is down for a moment has its log again later.
@@ -92,14 +88,7 @@ pub async fn page(
         coded(&mark)
     );
     written(&Page {
-        f: Frame::new(
-            &control,
-            &viewer,
-            &format!("Log of {}", site.domain),
-            "/sites",
-            0,
-        )
-        .await?,
+        f: at.frame("Log of").await?,
         id: site.id.to_string(),
         domain: site.domain.to_string(),
         log,

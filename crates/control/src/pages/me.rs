@@ -8,8 +8,8 @@ use undine_api::public::Scope;
 use super::fields::{Fields, id};
 use super::frame::{Frame, page as written};
 use super::words::ago;
-use crate::app::sessions::{self, Place, Viewer};
-use crate::app::{passkeys, people, second};
+use crate::app::sessions::{Place, Viewer};
+use crate::app::{own_sessions, passkeys, people, second};
 use crate::control::Control;
 use crate::refusal::Result;
 
@@ -44,14 +44,14 @@ pub async fn page(State(control): State<Control>, viewer: Viewer) -> Result<Resp
         ip: login.ip,
         when: ago(login.last_used_at),
     };
-    let sessions = sessions::all(&control, &viewer)
+    let sessions = own_sessions::all(&control, &viewer)
         .await?
         .into_iter()
         .map(row)
         .collect();
     let mut accounts = Vec::new();
     for (account, _) in &viewer.accounts {
-        if let Some(name) = sessions::account_name(&control, *account).await? {
+        if let Some(name) = own_sessions::account_name(&control, *account).await? {
             let here = viewer.login.account == Some(*account);
             accounts.push((account.to_string(), name, here));
         }
@@ -96,7 +96,7 @@ pub async fn end(
     Path(which): Path<String>,
     _: Fields,
 ) -> Result<Redirect> {
-    sessions::revoke(&control, &viewer, id(&which)?).await?;
+    own_sessions::revoke(&control, &viewer, id(&which)?).await?;
     Ok(Redirect::to("/me"))
 }
 
@@ -110,6 +110,6 @@ pub async fn act(
         Some(text) => Some(id(&text)?),
         None => None,
     };
-    sessions::switch(&control, &viewer, to).await?;
+    own_sessions::switch(&control, &viewer, to).await?;
     Ok(Redirect::to("/"))
 }

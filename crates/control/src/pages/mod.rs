@@ -3,6 +3,8 @@
 //! everybody else is refused before anything is read.
 
 mod accounts;
+mod answer;
+mod at_site;
 mod audit;
 mod brand;
 mod cluster;

@@ -132,16 +132,14 @@ pub async fn upload(
                 let path = folder
                     .join(&name)
                     .map_err(|error| Refusal::invalid("file", capital(&error.to_string())))?;
-                files::put(
-                    &control,
-                    &viewer.caller,
-                    site.id,
+                let place = files::Place {
                     path,
-                    expect.clone(),
-                    field,
-                )
-                .await
-                .map_err(|refusal| told(refusal, taken))?;
+                    expect: expect.clone(),
+                    parents: false,
+                };
+                files::put(&control, &viewer.caller, site.id, place, field)
+                    .await
+                    .map_err(|refusal| told(refusal, taken))?;
                 taken += 1;
             }
             _ => drop(small(field, SMALL).await?),

@@ -3,16 +3,16 @@
 use askama::Template;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{Redirect, Response};
 use undine_api::Problem;
 
 use super::fields::Fields;
 use super::frame::{Frame, page as written};
 use super::words::ago;
-use super::{door, entry};
+use super::{answer, door, entry};
 use crate::app::passkeys::{self, Answered, Passkey, Question};
 use crate::app::sessions::{Entered, Place, Viewer};
-use crate::app::webauthn;
+use crate::app::{passkey_login, webauthn};
 use crate::control::Control;
 use crate::refusal::Result;
 
@@ -99,14 +99,9 @@ pub async fn add(
 ) -> Result<Response> {
     let (name, password) = (fields.text("name"), fields.text("password"));
     let sent = answered(&fields);
-    match passkeys::add(&control, &viewer, name, password, &sent, &place).await {
-        Ok(()) => Ok(Redirect::to("/me/passkeys").into_response()),
-        Err(refusal) => {
-            let status = refusal.status();
-            let page = shown(&control, &viewer, &place, Some(*refusal.0)).await?;
-            Ok((status, page).into_response())
-        }
-    }
+    let done = passkeys::add(&control, &viewer, name, password, &sent, &place).await;
+    let page = |problem| shown(&control, &viewer, &place, Some(problem));
+    answer::answered(done, |()| "/me/passkeys".to_owned(), page).await
 }
 
 /// Forgets one.
@@ -126,7 +121,7 @@ pub async fn log_in(
     headers: HeaderMap,
     fields: Fields,
 ) -> Result<Response> {
-    match passkeys::log_in(&control, &answered(&fields), &place).await {
+    match passkey_login::log_in(&control, &answered(&fields), &place).await {
         Ok(secret) => {
             let mut response = entry::let_in(&headers, &Entered::In(secret))?;
             let over = door::half(&headers, "")?;

@@ -84,13 +84,9 @@ pub async fn invite(
     viewer: Viewer,
     fields: Fields,
 ) -> Result<Response> {
-    let names = fields.text("sites").split([',', ' ', '\n', '\r']);
     let wish = Invitation {
         role: fields.text("role").to_owned(),
-        sites: names
-            .filter(|it| !it.is_empty())
-            .map(str::to_lowercase)
-            .collect(),
+        sites: fields.names("sites"),
         ..Invitation::default()
     };
     let path = invitations::invite(&control, &viewer, wish).await?;

@@ -2,10 +2,11 @@
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{Redirect, Response};
 use undine_api::Problem;
 use undine_api::public::{CreatePlan, Plan, UpdatePlan};
 
+use super::answer::{answered, reached};
 use super::cluster::ALL;
 use super::fields::{Fields, id};
 use super::frame::{Frame, page as written};
@@ -95,14 +96,9 @@ pub async fn create(
     viewer: Viewer,
     fields: Fields,
 ) -> Result<Response> {
-    match made(&control, &viewer, &fields).await {
-        Ok(_) => Ok(Redirect::to("/plans").into_response()),
-        Err(refusal) => {
-            let status = refusal.status();
-            let page = shown(&control, &viewer, Some(*refusal.0)).await?;
-            Ok((status, page).into_response())
-        }
-    }
+    let made = made(&control, &viewer, &fields).await;
+    let page = |problem| shown(&control, &viewer, Some(problem));
+    answered(made, |_| "/plans".to_owned(), page).await
 }
 
 #[derive(Template)]
@@ -158,15 +154,9 @@ pub async fn change(
     Path(which): Path<String>,
     fields: Fields,
 ) -> Result<Response> {
-    match changed(&control, &viewer, &which, &fields).await {
-        Ok(()) => Ok(Redirect::to("/plans").into_response()),
-        Err(refusal) if matches!(refusal.status().as_u16(), 403 | 404) => Err(refusal),
-        Err(refusal) => {
-            let status = refusal.status();
-            let page = one(&control, &viewer, &which, Some(*refusal.0)).await?;
-            Ok((status, page).into_response())
-        }
-    }
+    let done = reached(changed(&control, &viewer, &which, &fields).await)?;
+    let page = |problem| one(&control, &viewer, &which, Some(problem));
+    answered(done, |()| "/plans".to_owned(), page).await
 }
 
 /// Deletes it, if nobody is on it.

@@ -2,10 +2,11 @@
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{Redirect, Response};
 use undine_api::Problem;
 use undine_api::public::{CreateReseller, PlanLimits, Reseller, ResellerLimits, UpdateReseller};
 
+use super::answer::{answered, reached};
 use super::cluster::ALL;
 use super::fields::{Fields, id};
 use super::frame::{Frame, page as written};
@@ -85,6 +86,10 @@ pub async fn list(State(control): State<Control>, viewer: Viewer) -> Result<Resp
     shown(&control, &viewer, None).await
 }
 
+fn page_of(reseller: Reseller) -> String {
+    format!("/resellers/{}", reseller.id)
+}
+
 async fn made(control: &Control, viewer: &Viewer, fields: &Fields) -> Result<Reseller> {
     let wish = CreateReseller {
         name: fields.parse("name")?,
@@ -99,14 +104,9 @@ pub async fn create(
     viewer: Viewer,
     fields: Fields,
 ) -> Result<Response> {
-    match made(&control, &viewer, &fields).await {
-        Ok(made) => Ok(Redirect::to(&format!("/resellers/{}", made.id)).into_response()),
-        Err(refusal) => {
-            let status = refusal.status();
-            let page = shown(&control, &viewer, Some(*refusal.0)).await?;
-            Ok((status, page).into_response())
-        }
-    }
+    let made = made(&control, &viewer, &fields).await;
+    let page = |problem| shown(&control, &viewer, Some(problem));
+    answered(made, page_of, page).await
 }
 
 #[derive(Template)]
@@ -160,13 +160,17 @@ pub async fn page(
     one(&control, &viewer, &which, String::new(), None).await
 }
 
-async fn changed(control: &Control, viewer: &Viewer, which: &str, fields: &Fields) -> Result<()> {
+async fn changed(
+    control: &Control,
+    viewer: &Viewer,
+    which: &str,
+    fields: &Fields,
+) -> Result<Reseller> {
     let expected = Expected::Version(fields.parse("version")?);
     let wish = UpdateReseller {
         limits: limits(fields)?,
     };
-    resellers::update(control, &viewer.caller, id(which)?, expected, wish).await?;
-    Ok(())
+    resellers::update(control, &viewer.caller, id(which)?, expected, wish).await
 }
 
 /// Changes its limits.
@@ -176,16 +180,9 @@ pub async fn change(
     Path(which): Path<String>,
     fields: Fields,
 ) -> Result<Response> {
-    match changed(&control, &viewer, &which, &fields).await {
-        Ok(()) => Ok(Redirect::to(&format!("/resellers/{}", id::<()>(&which)?)).into_response()),
-        Err(refusal) if refusal.status().as_u16() == 404 => Err(refusal),
-        Err(refusal) => {
-            let status = refusal.status();
-            let problem = Some(*refusal.0);
-            let page = one(&control, &viewer, &which, String::new(), problem).await?;
-            Ok((status, page).into_response())
-        }
-    }
+    let done = reached(changed(&control, &viewer, &which, &fields).await)?;
+    let page = |problem| one(&control, &viewer, &which, String::new(), Some(problem));
+    answered(done, page_of, page).await
 }
 
 /// Makes the link that lets somebody of it in, and shows it, once.

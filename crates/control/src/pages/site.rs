@@ -9,6 +9,7 @@ use undine_api::public::{
 };
 use undine_model::lifecycle::SiteState;
 
+use super::at_site::SiteForm;
 use super::cluster::ALL;
 use super::dns::{self, Dns};
 use super::fields::{Fields, id};
@@ -275,20 +276,14 @@ pub async fn restore(
 }
 
 /// Deletes it, when its domain was written.
-pub async fn delete(
-    State(control): State<Control>,
-    viewer: Viewer,
-    Path(which): Path<String>,
-    fields: Fields,
-) -> Result<Redirect> {
-    let site = sites::get(&control, &viewer.caller, id(&which)?).await?;
+pub async fn delete(SiteForm(at, fields): SiteForm) -> Result<Redirect> {
+    let (caller, site) = (&at.viewer.caller, &at.site);
     fields.confirms(site.domain.as_str())?;
     let for_good = fields.text("for_good") == "on";
-    let caller = &viewer.caller;
-    let done = site_delete::delete(&control, caller, site.id, Expected::Any, for_good).await?;
+    let done = site_delete::delete(&at.control, caller, site.id, Expected::Any, for_good).await?;
     if done.site.state == SiteState::Deleted {
         // There it can be undone.
-        return back(&which);
+        return back(&site.id.to_string());
     }
     Ok(Redirect::to(&format!("/operations/{}", done.operation.id)))
 }

@@ -4,19 +4,18 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use axum::extract::{Path, State};
-use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::response::Response;
 use undine_api::Problem;
 use undine_api::public::{Site, UpdateSite};
 use undine_manifest::SiteSettings;
 use undine_model::{Bytes, DomainName};
 
-use super::fields::{Fields, id};
+use super::answer::answered;
+use super::at_site::{AtSite, SiteForm};
+use super::fields::Fields;
 use super::frame::{Frame, page as written};
 use crate::app::caller::Expected;
-use crate::app::sessions::Viewer;
-use crate::app::{site_change, sites};
-use crate::control::Control;
+use crate::app::site_change;
 use crate::refusal::{Refusal, Result, capital};
 
 #[derive(Template)]
@@ -150,56 +149,33 @@ fn pairs(field: &str, text: &str, sign: &str, like: &str) -> Result<BTreeMap<Str
     Ok(map)
 }
 
-async fn shown(
-    control: &Control,
-    viewer: &Viewer,
-    site: &Site,
-    form: Form,
-    problem: Option<Problem>,
-) -> Result<Response> {
-    let title = format!("Settings of {}", site.domain);
+async fn shown(at: &AtSite, form: Form, problem: Option<Problem>) -> Result<Response> {
     written(&Page {
-        f: Frame::new(control, viewer, &title, "/sites", 0).await?,
-        id: site.id.to_string(),
-        domain: site.domain.to_string(),
+        f: at.frame("Settings of").await?,
+        id: at.site.id.to_string(),
+        domain: at.site.domain.to_string(),
         problem,
         form,
     })
 }
 
 /// The form.
-pub async fn page(
-    State(control): State<Control>,
-    viewer: Viewer,
-    Path(which): Path<String>,
-) -> Result<Response> {
-    let site = sites::get(&control, &viewer.caller, id(&which)?).await?;
-    shown(&control, &viewer, &site, Form::of(&site), None).await
+pub async fn page(at: AtSite) -> Result<Response> {
+    let form = Form::of(&at.site);
+    shown(&at, form, None).await
 }
 
 /// Changes them; the site's page shows how that goes.
-pub async fn change(
-    State(control): State<Control>,
-    viewer: Viewer,
-    Path(which): Path<String>,
-    fields: Fields,
-) -> Result<Response> {
-    let site = sites::get(&control, &viewer.caller, id(&which)?).await?;
+pub async fn change(SiteForm(at, fields): SiteForm) -> Result<Response> {
     let form = Form::typed(&fields);
     let done = async {
         let expected = Expected::Version(fields.parse("version")?);
         let wish = form.wish()?;
-        site_change::update(&control, &viewer.caller, site.id, expected, wish).await
+        site_change::update(&at.control, &at.viewer.caller, at.site.id, expected, wish).await
     };
-    match done.await {
-        Ok(_) => Ok(Redirect::to(&format!("/sites/{}", site.id)).into_response()),
-        Err(refusal) => {
-            let status = refusal.status();
-            let problem = Some(*refusal.0);
-            let page = shown(&control, &viewer, &site, form, problem).await?;
-            Ok((status, page).into_response())
-        }
-    }
+    let done = done.await;
+    let page = |problem| shown(&at, form, Some(problem));
+    answered(done, |_| format!("/sites/{}", at.site.id), page).await
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ struct Tokens {
     tokens: Vec<Row>,
     secret: String,
     provider: bool,
+    in_account: bool,
 }
 
 const DAY_S: u32 = 24 * 3_600;
@@ -43,10 +44,12 @@ fn row(token: Token) -> Row {
         [Scope::Deploy] => "look and deploy",
         _ => "look",
     };
-    let whose = match (token.role, token.account) {
-        (TokenRole::AccountOwner, Some(_)) => ", in one account",
-        (TokenRole::Reseller, _) => ", of a reseller",
-        _ => "",
+    let whose = match (token.role, token.sites.map(|sites| sites.len())) {
+        (TokenRole::AccountOwner, None) => ", in one account".to_owned(),
+        (TokenRole::AccountOwner, Some(1)) => ", of one site".to_owned(),
+        (TokenRole::AccountOwner, Some(many)) => format!(", of {many} sites"),
+        (TokenRole::Reseller, _) => ", of a reseller".to_owned(),
+        (TokenRole::Provider, _) => String::new(),
     };
     let ended = token.expires_at.is_some_and(|at| at <= now);
     Row {
@@ -71,6 +74,7 @@ async fn shown(control: &Control, viewer: &Viewer, secret: String) -> Result<Res
         tokens: all.into_iter().map(row).collect(),
         secret,
         provider: viewer.caller.is_provider(),
+        in_account: !viewer.caller.sells(),
     })
 }
 
@@ -95,7 +99,9 @@ pub async fn create(
     if days > 3_650 {
         return Err(Refusal::invalid("days", "A token lasts at most ten years."));
     }
+    let sites = fields.names("sites");
     let wish = CreateToken {
+        sites: Some(sites).filter(|sites| !sites.is_empty()),
         name: fields.text("name").trim().to_owned(),
         role: match (viewer.caller.is_provider(), viewer.caller.sells()) {
             (true, _) => TokenRole::Provider,

@@ -124,3 +124,69 @@ async fn a_reseller_s_customers_see_its_brand_and_nobody_else_does() {
     let wanted = undine_api::edge::Target::Suspended { words };
     assert_eq!(update.routes[0].target, wanted);
 }
+
+/// Somebody of a new reseller, logged in at an instance.
+async fn seller(world: &World, owner: &mut Browser, name: &str, instance: usize) -> Browser {
+    let limits = json!({"accounts": 5, "sites": 5, "databases": 5, "site": {
+        "cpu": 500, "memory": 64 << 20, "processes": 50, "io_bytes_per_s": 1 << 20,
+        "iops": 100, "disk": 64 << 20, "inodes": 1000,
+    }});
+    let wish = json!({"name": name, "limits": limits});
+    let made = world.post("/v1/resellers", wish).await.expect(201);
+    let path = format!("/resellers/{}/invite", made.text("/id"));
+    let link = owner.post(&path, &[]).await;
+    let mut browser = Browser::new(world, instance);
+    let email = format!("{name}@example.com");
+    let entered = browser.welcome(&link_in(&link.text), &email).await;
+    assert_eq!(entered.status, 303, "{entered:?}");
+    browser
+}
+
+/// Two resellers ask for the same host name at the same moment, again and again.
+async fn race(world: World, second: usize) {
+    let mut owner = owner(&world).await;
+    let mut north = seller(&world, &mut owner, "north", 0).await;
+    let mut south = seller(&world, &mut owner, "south", second).await;
+    for round in 0..12 {
+        let host = format!("panel-{round}.example.com");
+        let fields = [("name", "Mine"), ("host", host.as_str())];
+        let (one, other) =
+            tokio::join!(north.post("/brand", &fields), south.post("/brand", &fields));
+        let mut both = [one.status, other.status];
+        both.sort_unstable();
+        assert_eq!(both, [303, 409], "{host}: {one:?} {other:?}");
+        let loser = if one.status == 409 { &one } else { &other };
+        let said = format!("{host} is a site or a panel already.");
+        assert!(loser.text.contains(&said), "{}", loser.text);
+    }
+    // Who has it keeps it, and gives it back by taking another.
+    let fields = [("name", "Mine"), ("host", "panel-11.example.com")];
+    let (one, other) = (
+        north.post("/brand", &fields).await,
+        south.post("/brand", &fields).await,
+    );
+    let winner = if one.status == 303 {
+        &mut north
+    } else {
+        &mut south
+    };
+    assert_ne!(one.status, other.status);
+    assert_eq!(winner.post("/brand", &[("name", "Mine")]).await.status, 303);
+    for browser in [&mut north, &mut south] {
+        let shown = browser.post("/brand", &fields).await;
+        assert!(matches!(shown.status, 303 | 409), "{shown:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_resellers_who_want_one_host_name_at_once_one_gets_it() {
+    race(World::new().await, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_do_two_instances_on_postgres_give_one_host_name_to_both() {
+    let database = undine_testkit::postgres::TestDatabase::new();
+    let mut world = World::on(Some(database.url().to_owned())).await;
+    world.another_instance().await;
+    race(world, 1).await;
+}

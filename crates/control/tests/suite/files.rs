@@ -210,6 +210,37 @@ async fn paths_that_lead_elsewhere_are_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn folders_on_the_way_are_made_when_asked_for() {
+    let place = Place::new().await;
+    let path = "current/css/fonts/a.woff";
+    let refused = place.put(path, "*", b"x".to_vec()).await;
+    assert_eq!(refused.status(), 404);
+    let problem: serde_json::Value = refused.json().await.unwrap();
+    assert_eq!(problem["field"], "path", "{problem}");
+    assert!(
+        problem["remedy"].as_str().unwrap().contains("parents"),
+        "{problem}"
+    );
+    for content in [&b"one"[..], b"two"] {
+        let asked = format!("{path}&parents=true");
+        let put = place.put(&asked, "*", content.to_vec()).await;
+        assert_eq!(put.status(), 200);
+        assert_eq!(place.real(path).as_deref(), Some(content));
+    }
+    for hostile in [
+        "current/../../x/y&parents=true",
+        "releases/a/b&parents=true",
+    ] {
+        let refused = place.put(hostile, "*", b"x".to_vec()).await;
+        assert_eq!(refused.status(), 422, "{hostile}");
+    }
+    let odd = place
+        .put("current/a/b&parents=perhaps", "*", Vec::new())
+        .await;
+    assert_eq!(odd.status(), 422);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bomb_is_refused_before_it_is_sent() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let place = Place::new().await;

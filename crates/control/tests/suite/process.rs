@@ -10,7 +10,8 @@ use undine_testkit::node::FakeNode;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_undine-control");
 
-struct Process(Child);
+/// A running program; dropped, it ends.
+pub struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -19,8 +20,10 @@ impl Drop for Process {
     }
 }
 
-struct Cluster {
-    folder: tempfile::TempDir,
+/// A cluster whose only instance is a process of its own.
+pub struct Cluster {
+    /// Where everything lies.
+    pub folder: tempfile::TempDir,
     api: String,
     inside: String,
     token: String,
@@ -33,7 +36,7 @@ fn free_port() -> String {
 }
 
 impl Cluster {
-    fn new() -> Self {
+    pub fn new() -> Self {
         undine_link::install_crypto();
         let folder = tempfile::tempdir().unwrap();
         let inside = free_port();
@@ -75,6 +78,11 @@ impl Cluster {
     }
 
     async fn run(&self, failpoints: &str) -> Process {
+        self.run_with("UNDINE_FAILPOINTS", failpoints).await
+    }
+
+    /// Runs it with this in its environment.
+    pub async fn run_with(&self, name: &str, value: &str) -> Process {
         let child = Command::new(PROGRAM)
             .args([
                 "run",
@@ -85,7 +93,7 @@ impl Cluster {
             ])
             .arg("--state-dir")
             .arg(self.folder.path().join("state"))
-            .env("UNDINE_FAILPOINTS", failpoints)
+            .env(name, value)
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
@@ -118,6 +126,21 @@ impl Cluster {
             String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Sends a change and answers what came back.
+    pub async fn change(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let url = format!("http://{}{path}", self.api);
+        let request = self.http.request(method.parse().unwrap(), url);
+        let request = request
+            .bearer_auth(&self.token)
+            .header("if-match", "*")
+            .header("content-type", "application/json")
+            .body(body.to_string());
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let text = answer.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
     async fn get(&self, path: &str) -> Value {

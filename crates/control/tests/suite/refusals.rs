@@ -356,3 +356,114 @@ async fn tokens_give_no_more_than_they_have_and_end_at_once() {
         "{audit:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_for_one_site_reaches_that_one_and_nothing_else_of_its_account() {
+    let world = World::new().await;
+    let _node = world.node("node-1", Bytes::gib(8)).await;
+    let things = things(&world).await;
+    let one = &things.ids["sites"];
+    let two = world
+        .site("two.localhost", &things.victim, "web-1", "php")
+        .await;
+    let wish = json!({
+        "name": "two", "role": "account_owner", "account": things.victim, "sites": ["Two.localhost", two],
+    });
+    let made = world.post("/v1/tokens", wish).await.expect(201);
+    assert_eq!(made.body["token"]["sites"], json!([two]));
+    let secret = made.text("/secret");
+    let any = [("if-match", "*")];
+    let ask = async |method: &str, path: &str, body: Option<Value>| {
+        world.send(0, &secret, method, path, body, &any).await
+    };
+    for (method, path, url) in all(&things) {
+        if path == "/v1/events" {
+            continue;
+        }
+        let reply = ask(&method, &url, example(&method, &path, &things)).await;
+        if method == "GET" && SHOWS_OWN.contains(&path.as_str()) {
+            assert_eq!(reply.status, 200, "{method} {path}: {reply:?}");
+            let text = reply.body.to_string();
+            for hidden in [one, &things.ids["databases"], &things.ids["releases"]] {
+                assert!(!text.contains(hidden), "{method} {path}: {text}");
+            }
+            assert!(!text.contains("one.localhost"), "{method} {path}: {text}");
+        } else {
+            assert!(
+                matches!(reply.status, 403 | 404),
+                "{method} {path}: {reply:?}"
+            );
+        }
+    }
+    // What it may: everything, on its own site.
+    let sites = ask("GET", "/v1/sites", None).await.expect(200);
+    assert_eq!(sites.text("/items/0/id"), two);
+    let path = format!("/v1/sites/{two}");
+    let lookup = json!({"aliases": ["www.two.localhost"]});
+    let changed = ask("PATCH", &path, Some(lookup)).await.expect(202);
+    world.done(&changed).await;
+    let wish = json!({"site": two, "name": "shop"});
+    let database = ask("POST", "/v1/databases", Some(wish)).await.expect(202);
+    world.done(&database).await;
+    let databases = ask("GET", "/v1/databases", None).await.expect(200);
+    assert_eq!(databases.body["items"].as_array().unwrap().len(), 1);
+    assert_eq!(databases.text("/items/0/site"), two);
+    let operations = ask("GET", "/v1/operations", None).await.expect(200);
+    assert!(operations.body.to_string().contains("database.create"));
+    let more = json!({"domain": "more.localhost", "runtime": "php"});
+    let refused = ask("POST", "/v1/sites", Some(more)).await.expect(403);
+    assert!(
+        refused.text("/detail").contains("single sites"),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_for_sites_of_its_own_account_and_for_no_more_than_its_scopes_there() {
+    let world = World::new().await;
+    let _node = world.node("node-1", Bytes::gib(8)).await;
+    world.server("web-1", "web-php").await;
+    let (own, owner) = world.account("own").await;
+    let (other, _) = world.account("other").await;
+    let site = world.site("own.localhost", &own, "web-1", "php").await;
+    world.site("other.localhost", &other, "web-1", "php").await;
+    let ask = async |token: &str, wish: Value| {
+        world
+            .send(0, token, "POST", "/v1/tokens", Some(wish), &[])
+            .await
+    };
+    let of = |sites: Value, scopes: Value| json!({"name": "t", "role": "account_owner", "sites": sites, "scopes": scopes});
+    for (wish, field) in [
+        (of(json!(["other.localhost"]), json!([])), "sites"),
+        (of(json!(["nobody.localhost"]), json!([])), "sites"),
+        (of(json!([]), json!([])), "sites"),
+        (of(json!(vec!["own.localhost"; 101]), json!([])), "sites"),
+        (of(json!(["own.localhost"]), json!(["billing"])), "scopes"),
+    ] {
+        let refused = ask(&owner, wish.clone()).await;
+        assert_eq!(refused.status, 422, "{wish}: {refused:?}");
+        assert_eq!(refused.text("/field"), field, "{wish}");
+    }
+    let wide = json!({"name": "t", "role": "provider", "sites": ["own.localhost"]});
+    let refused = ask(&world.provider, wide).await.expect(422);
+    assert_eq!(refused.text("/field"), "sites");
+
+    let made = ask(&owner, of(json!([site]), json!(["deploy"]))).await;
+    let deployer = made.expect(201).text("/secret");
+    let any = [("if-match", "*")];
+    let path = format!("/v1/sites/{site}");
+    let send = async |method: &str, path: &str, body: Option<Value>| {
+        world.send(0, &deployer, method, path, body, &any).await
+    };
+    send("GET", &path, None).await.expect(200);
+    send("PATCH", &path, Some(json!({"aliases": []})))
+        .await
+        .expect(403);
+    send("DELETE", &path, None).await.expect(403);
+    let folder = json!({"path": "shared/made"});
+    let made = send("POST", &format!("{path}/files/folder"), Some(folder)).await;
+    assert!(made.status < 300, "{made:?}");
+    // It makes no further tokens, not even one for its own site.
+    let again = ask(&deployer, of(json!([site]), json!(["deploy"]))).await;
+    assert_eq!(again.status, 403, "{again:?}");
+}

@@ -279,6 +279,22 @@ async fn somebody_of_one_site_sees_that_one_and_billing_sees_the_plan_alone() {
     let operation = world.get("/v1/operations").await.text("/items/0/id");
     let mut owner = owner(&world).await;
     let mut baker = customer(&world, &mut owner, &account, "baker@example.com").await;
+    let narrow = |sites| {
+        [
+            ("name", "ci"),
+            ("may", "deploy"),
+            ("days", "1"),
+            ("sites", sites),
+        ]
+    };
+    let shown = baker.post("/tokens", &narrow("One.localhost")).await;
+    assert!(
+        shown.text.contains("look and deploy, of one site"),
+        "{}",
+        shown.text
+    );
+    let refused = baker.post("/tokens", &narrow("other.example")).await;
+    assert_eq!(refused.status, 422, "{refused:?}");
     let mut invited = async |role: &str, sites: &str, email: &str| {
         let shown = baker
             .post("/people", &[("role", role), ("sites", sites)])
@@ -329,9 +345,9 @@ async fn somebody_of_one_site_sees_that_one_and_billing_sees_the_plan_alone() {
         "it is of the other site"
     );
     let more = [("domain", "more.localhost"), ("runtime", "php")];
-    assert_eq!(helper.post("/sites/new", &more).await.status, 404);
+    assert_eq!(helper.post("/sites/new", &more).await.status, 403);
     let token = [("name", "t"), ("may", "all"), ("days", "1")];
-    assert_eq!(helper.post("/tokens", &token).await.status, 404);
+    assert_eq!(helper.post("/tokens", &token).await.status, 403);
     assert_eq!(
         helper.post("/people", &[("role", "owner")]).await.status,
         403
@@ -351,4 +367,101 @@ async fn somebody_of_one_site_sees_that_one_and_billing_sees_the_plan_alone() {
         };
         assert_eq!(shown.status, 403, "{} {}", it.method, it.path);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reseller_s_audit_is_about_its_own_customers_and_shows_nothing_of_others() {
+    let world = World::new().await;
+    let any = [("if-match", "*")];
+    let (north, northern) = reseller(&world, "north", 5, 5).await;
+    let (south, southern) = reseller(&world, "south", 5, 5).await;
+    let (victim, _) = world.account("victim").await;
+    let mut accounts = Vec::new();
+    for (token, name) in [(&northern, "mill"), (&southern, "mine")] {
+        let plan = json!({"name": format!("{name}-plan"), "limits": limits(2, 64)});
+        let made = world
+            .send(0, token, "POST", "/v1/plans", Some(plan), &[])
+            .await;
+        let plan = made.expect(201).text("/id");
+        let wish = json!({"name": name, "plan": format!("{name}-plan")});
+        let made = world
+            .send(0, token, "POST", "/v1/accounts", Some(wish), &[])
+            .await;
+        let account = made.expect(201).text("/id");
+        let path = format!("/v1/accounts/{account}/suspend");
+        world
+            .send(0, token, "POST", &path, None, &any)
+            .await
+            .expect(200);
+        accounts.push((account, plan));
+    }
+    let ((mill, small), (mine, other_plan)) = (accounts[0].clone(), accounts[1].clone());
+    // Asking for what is another's is in the provider's audit alone.
+    let path = format!("/v1/accounts/{mine}");
+    let refused = world.send(0, &northern, "GET", &path, None, &[]).await;
+    refused.expect(404);
+    let rows = async |token: &str, query: &str| {
+        let path = format!("/v1/audit?limit=500{query}");
+        let page = world.send(0, token, "GET", &path, None, &[]).await;
+        let Value::Array(rows) = page.expect(200).body["items"].take() else {
+            panic!("no rows")
+        };
+        rows
+    };
+    let own = rows(&northern, "").await;
+    assert!(
+        own.iter().all(|row| row["reseller"] == north.as_str()),
+        "{own:?}"
+    );
+    let acts: Vec<_> = own
+        .iter()
+        .filter_map(|row| row["action"].as_str())
+        .collect();
+    for act in [
+        "plan.create",
+        "account.create",
+        "account.suspend",
+        "token.create",
+    ] {
+        assert!(acts.contains(&act), "{act}: {acts:?}");
+    }
+    let text = serde_json::to_string(&own).unwrap();
+    assert!(text.contains(&mill) && text.contains(&small));
+    for hidden in [&mine, &other_plan, &victim, &south] {
+        assert!(!text.contains(hidden.as_str()), "{text}");
+    }
+    assert_eq!(rows(&world.provider, "&reseller=north").await, own);
+    assert_eq!(
+        rows(&world.provider, &format!("&reseller={north}")).await,
+        own
+    );
+    assert_eq!(rows(&northern, "&reseller=north").await, own);
+    let path = "/v1/audit?reseller=south";
+    let refused = world.send(0, &northern, "GET", path, None, &[]).await;
+    refused.expect(404);
+    assert_eq!(rows(&northern, "&action=plan.create").await.len(), 1);
+
+    let mut owner = owner(&world).await;
+    let mut nora = seller(&mut owner, &world, &north, "nora@example.com").await;
+    let page = nora.get("/audit").await;
+    assert_eq!(page.status, 200);
+    assert!(page.text.contains("account.suspend") && page.text.contains(&mill));
+    assert!(nora.get("/accounts").await.text.contains("href=\"/audit\""));
+    for hidden in [&mine, &other_plan, &victim, &south] {
+        assert!(!page.text.contains(hidden.as_str()), "{}", page.text);
+    }
+    assert_eq!(nora.get("/audit?reseller=south").await.status, 404);
+    let page = owner.get("/audit?reseller=south").await.text;
+    assert!(page.contains(&mine) && !page.contains(&mill), "{page}");
+
+    // The provider takes the account over: its seller reads that it left, and nothing after that.
+    let path = format!("/v1/accounts/{mill}");
+    let wish = json!({"plan": "standard"});
+    let moved = world.change("PATCH", &path, Some(wish)).await;
+    moved.expect(200);
+    let before = rows(&northern, "").await;
+    assert_eq!(before[0]["action"], "account.leave", "{before:?}");
+    let end = format!("{path}/unsuspend");
+    world.change("POST", &end, None).await.expect(200);
+    assert_eq!(rows(&northern, "").await, before);
 }

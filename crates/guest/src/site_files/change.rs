@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Mode, OFlags, RenameFlags, mkdirat, renameat_with};
+use rustix::io::Errno;
 use undine_api::guest::{Answer, FailureKind};
 use undine_api::public::FileEntry;
 use undine_model::SitePath;
@@ -36,7 +37,7 @@ fn fit(path: &SitePath) -> Outcome<()> {
 fn told_of(trees: &Trees, folder: &OwnedFd, path: &SitePath) -> Outcome<FileEntry> {
     let name = path.name().unwrap_or_default();
     let stat = look(folder, name)
-        .and_then(|found| found.ok_or(rustix::io::Errno::NOENT))
+        .and_then(|found| found.ok_or(Errno::NOENT))
         .map_err(|error| told(error, path))?;
     Ok(entry(trees, folder, &path.parent(), name, &stat))
 }
@@ -50,6 +51,29 @@ pub fn folder(trees: &Trees, path: &SitePath) -> Outcome<FileEntry> {
     told_of(trees, &parent, path)
 }
 
+/// Makes the folders of a path that are not there, from the top down. Each is looked for without
+/// following links, and made by its name in the open folder above it; what another makes at the
+/// same moment is as good.
+pub fn folders(trees: &Trees, path: &SitePath) -> Outcome<()> {
+    if path.within().is_empty() {
+        return Ok(());
+    }
+    match trees.folder(path) {
+        Ok(_) => return Ok(()),
+        Err(failure) if failure.kind == FailureKind::NotFound => {}
+        Err(failure) => return Err(failure),
+    }
+    // The deepest name first, so that nothing is made for a path that is refused anyway.
+    fit(path)?;
+    folders(trees, &path.parent())?;
+    let (parent, name) = trees.place(path)?;
+    match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) => on_disk(&parent),
+        Err(Errno::EXIST) => trees.folder(path).map(drop),
+        Err(error) => Err(told(error, path)),
+    }
+}
+
 /// Gives something another name or place.
 pub fn rename(trees: &Trees, from: &SitePath, to: &SitePath) -> Outcome<FileEntry> {
     fit(to)?;
@@ -61,7 +85,7 @@ pub fn rename(trees: &Trees, from: &SitePath, to: &SitePath) -> Outcome<FileEntr
     }
     let (old, name) = trees.place(from)?;
     look(&old, name)
-        .and_then(|found| found.ok_or(rustix::io::Errno::NOENT))
+        .and_then(|found| found.ok_or(Errno::NOENT))
         .map_err(|error| told(error, from))?;
     let (new, other) = trees.place(to)?;
     renameat_with(&old, name, &new, other, RenameFlags::NOREPLACE)
@@ -87,7 +111,7 @@ pub fn fresh(what: &str) -> String {
 pub fn put_aside(trees: &Trees, path: &SitePath, expected: Option<&str>) -> Outcome<()> {
     let (folder, name) = trees.place(path)?;
     let stat = look(&folder, name)
-        .and_then(|found| found.ok_or(rustix::io::Errno::NOENT))
+        .and_then(|found| found.ok_or(Errno::NOENT))
         .map_err(|error| told(error, path))?;
     if expected.is_some_and(|expected| expected != mark(&stat)) {
         return Err(changed(path));

@@ -142,6 +142,21 @@ impl Server {
     }
 
     fn put(&self, text: &str, content: &[u8], expect: Expect) -> Outcome<FileEntry> {
+        self.put_in(text, content, expect, false)
+    }
+
+    /// The same, with the folders on its way.
+    fn put_with_folders(&self, text: &str, content: &[u8]) -> Outcome<FileEntry> {
+        self.put_in(text, content, Expect::Any, true)
+    }
+
+    fn put_in(
+        &self,
+        text: &str,
+        content: &[u8],
+        expect: Expect,
+        parents: bool,
+    ) -> Outcome<FileEntry> {
         let upload = UploadId::from_parts(7, [7; 10]);
         self.ask(FileTask::Piece {
             upload,
@@ -153,6 +168,7 @@ impl Server {
             size: content.len() as u64,
             path: path(text),
             expect,
+            parents,
         };
         match self.ask(FileTask::Put(put))? {
             Answer::File(entry) => Ok(entry),
@@ -171,6 +187,8 @@ impl Server {
             self.list(text).map(Answer::Listed),
             self.read(text).map(Answer::Piece),
             put(it.join("evil").unwrap()),
+            self.put_with_folders(&format!("{text}/deeper/evil"), b"evil")
+                .map(Answer::File),
             self.ask(FileTask::Folder {
                 path: it.join("evil").unwrap(),
             }),
@@ -410,6 +428,47 @@ fn the_kernel_holds_the_site_s_user_to_its_own() {
 }
 
 #[test]
+fn folders_on_the_way_are_made_when_asked_for_as_the_site_s_user_and_inside_only() {
+    let server = Server::new();
+    let plain = server.put("current/a/b/c.txt", b"x", Expect::Any);
+    assert_eq!(kind_of(plain), FailureKind::NotFound);
+    assert!(!server.live().join("a").exists());
+    server.put_with_folders("current/a/b/c.txt", b"x").unwrap();
+    for made in ["a", "a/b"] {
+        let meta = fs::metadata(server.live().join(made)).unwrap();
+        assert_eq!((meta.uid(), meta.mode() & 0o7777), (server.uid, 0o755));
+    }
+    assert_eq!(fs::read(server.live().join("a/b/c.txt")).unwrap(), b"x");
+    // Again, and with some of them there; beside the live release too.
+    server.put_with_folders("current/a/b/c.txt", b"y").unwrap();
+    server.put_with_folders("current/a/d/e/f", b"z").unwrap();
+    server.put_with_folders("shared/one/two", b"z").unwrap();
+    assert_eq!(server.names("current/a"), ["b", "d"]);
+
+    let outside = server.dir.path().join("elsewhere");
+    fs::create_dir(&outside).unwrap();
+    fs::set_permissions(&outside, fs::Permissions::from_mode(0o777)).unwrap();
+    symlink(&outside, server.live().join("link")).unwrap();
+    symlink("a", server.live().join("near")).unwrap();
+    symlink("nowhere", server.live().join("dangling")).unwrap();
+    server.own();
+    for (through, kind) in [
+        ("current/link/x/evil", FailureKind::Invalid),
+        ("current/near/x/evil", FailureKind::Invalid),
+        ("current/dangling/x/evil", FailureKind::Invalid),
+        ("current/index.html/x/evil", FailureKind::Invalid),
+        ("current/a/.undine-x/evil", FailureKind::Invalid),
+        ("current/a/new /evil", FailureKind::Invalid),
+        ("current/a/fresh/.undine-evil", FailureKind::Invalid),
+    ] {
+        let put = server.put_with_folders(through, b"evil");
+        assert_eq!(kind_of(put), kind, "{through}");
+    }
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    assert_eq!(server.names("current/a"), ["b", "d"], "nothing half made");
+}
+
+#[test]
 fn a_program_that_swaps_folders_for_links_meanwhile_gains_nothing() {
     let server = Server::new();
     let outside = server.dir.path().join("outside");
@@ -436,6 +495,7 @@ fn a_program_that_swaps_folders_for_links_meanwhile_gains_nothing() {
             let _ = server.ask(FileTask::Folder {
                 path: path("current/a/made"),
             });
+            let _ = server.put_with_folders("current/a/x/y/evil", b"evil");
             if let Ok(piece) = server.read("current/a/passwd") {
                 panic!("read {piece:?}");
             }
@@ -521,6 +581,7 @@ fn pieces_make_a_file_in_their_order_and_a_lost_beginning_is_noticed() {
             size,
             path: path("current/big"),
             expect: Expect::Any,
+            parents: false,
         }))
     };
     assert_eq!(kind_of(piece(3, b"def")), FailureKind::Conflict);

@@ -14,6 +14,7 @@ use undine_api::guest::{Answer, Expect, FailureKind, FileTask, Put};
 use undine_api::public::{FileEntry, FileKind, MAX_FILE};
 use undine_model::{Bytes, SitePath, UploadId};
 
+use super::change::folders;
 use super::list::{entry, kind, names};
 use super::trees::{Trees, inside, look, mark, told};
 use crate::fail::{Doing, Outcome, failure};
@@ -87,6 +88,12 @@ pub fn put(trees: &Trees, put: &Put) -> Outcome<FileEntry> {
     };
     if file.metadata().doing("look at the upload")?.len() != put.size {
         return lost();
+    }
+    if put.parents {
+        put.path
+            .check_new()
+            .map_err(|error| failure(FailureKind::Invalid, error.to_string()))?;
+        folders(trees, &put.path.parent())?;
     }
     settle(trees, &file, &staged, &put.path, &put.expect)
 }

@@ -12,6 +12,7 @@ mod v0012_scrub;
 mod v0013_memory;
 mod v0015_mail;
 mod v0016_resellers;
+mod v0017_narrower;
 
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode,
@@ -36,6 +37,7 @@ impl MigratorTrait for Steps {
             Box::new(v0013_memory::Step),
             Box::new(v0015_mail::Step),
             Box::new(v0016_resellers::Step),
+            Box::new(v0017_narrower::Step),
         ]
     }
 }

@@ -20,9 +20,11 @@ record! {
         limits: Json,
         /// How the panel looks to its customers.
         brand: Option<Json>,
+        /// The host name of its own that the panel has for them; no two have the same.
+        host: Option<String>,
     }
     /// Which resellers.
-    filter ResellerFilter { name: Slug }
+    filter ResellerFilter { name: Slug, host: String }
     frozen {}
 }
 
@@ -104,6 +106,8 @@ record! {
         account: Option<AccountId>,
         /// The reseller that it acts for.
         reseller: Option<ResellerId>,
+        /// The only sites of its account that it reaches; without, the account whole.
+        sites: Option<Vec<Uuid>>,
         /// What it may do; empty is all that its role may.
         scopes: Vec<String>,
         /// When it ends.
@@ -129,6 +133,8 @@ record! {
         subject: String,
         /// The account that may see the row.
         account: Option<AccountId>,
+        /// The reseller that may see it: it was about its customers, its plans or itself.
+        reseller: Option<ResellerId>,
         /// How it ended: `ok`, or the problem's code.
         outcome: String,
         /// The request that it was part of.
@@ -139,6 +145,7 @@ record! {
         data: Json,
     }
     /// Which audit rows.
-    filter AuditFilter { actor: String, action: String, subject: String, account: AccountId }
+    filter AuditFilter { actor: String, action: String, subject: String, account: AccountId,
+        reseller: ResellerId }
     frozen {}
 }

@@ -107,6 +107,19 @@ pub fn account(name: &str, plan: PlanId) -> Account {
     }
 }
 
+pub fn reseller(name: &str) -> Reseller {
+    Reseller {
+        id: id(),
+        version: NEW,
+        created_at: T0,
+        updated_at: T0,
+        name: slug(name),
+        limits: json!({"accounts": 5}),
+        brand: None,
+        host: None,
+    }
+}
+
 pub fn join_token(secret: &str) -> JoinToken {
     JoinToken {
         id: id(),
@@ -137,6 +150,7 @@ pub fn token(secret: &str, account: Option<AccountId>) -> Token {
         },
         account,
         reseller: None,
+        sites: None,
         scopes: vec!["sites:write".to_owned()],
         expires_at: Some(T0 + 1_000),
         last_used_at: None,
@@ -154,6 +168,7 @@ pub fn audit(actor: &str) -> Audit {
         action: "site.create".to_owned(),
         subject: "site/1".to_owned(),
         account: None,
+        reseller: None,
         outcome: "ok".to_owned(),
         request_id: None,
         ip: Some("192.0.2.1".to_owned()),

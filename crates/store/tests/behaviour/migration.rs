@@ -1,5 +1,6 @@
 //! The schema: built step by step on rows of its time, made once by many, refused when newer.
 
+use undine_model::ResellerId;
 use undine_store::*;
 
 use crate::databases::{Empty, Postgres, Sqlite};
@@ -25,6 +26,7 @@ const ROWS: &[&str] = &[
     include_str!("schema/v0013_memory.sql"),
     include_str!("schema/v0015_mail.sql"),
     include_str!("schema/v0016_resellers.sql"),
+    include_str!("schema/v0017_narrower.sql"),
 ];
 
 /// Each step is applied to a database that already holds the rows of the steps before.
@@ -177,6 +179,7 @@ on_both_empty!(
     steps_carry_their_rows_forward,
     of_many_that_start_at_once_one_migrates,
     a_newer_database_is_refused,
+    of_two_resellers_with_one_host_name_the_older_keeps_it,
 );
 
 /// A released step is never edited: a change of the schema is a new step.
@@ -274,6 +277,48 @@ async fn the_eighth_schema_is_as_it_was_released() {
         .await
         .unwrap();
     insta::assert_snapshot!("v0016_resellers", database.schema().await);
+}
+
+#[tokio::test]
+async fn the_ninth_schema_is_as_it_was_released() {
+    let database = crate::databases::EmptySqlite::new();
+    Store::connect(&database.url())
+        .await
+        .unwrap()
+        .migrate_by(Some(9))
+        .await
+        .unwrap();
+    insta::assert_snapshot!("v0017_narrower", database.schema().await);
+}
+
+/// Before there was a guard, two resellers could get one name: the oldest keeps it, the schema's
+/// step does not fail on the others.
+async fn of_two_resellers_with_one_host_name_the_older_keeps_it(database: impl Empty) {
+    let store = Store::connect(&database.url()).await.unwrap();
+    store.migrate_by(Some(8)).await.unwrap();
+    let ids: Vec<ResellerId> = (0..3).map(|_| id()).collect();
+    for (n, own) in ids.iter().enumerate() {
+        let host = if n < 2 {
+            "one.example.com"
+        } else {
+            "two.example.com"
+        };
+        let insert = format!(
+            "INSERT INTO resellers (id, version, created_at, updated_at, name, limits, brand) \
+             VALUES (uuid:{own}, 1, 1, 1, 'n{n}', '{{}}', '{{\"host\": \"{host}\"}}')"
+        );
+        database.execute(&database.with_uuids(&insert)).await;
+    }
+    store.migrate().await.unwrap();
+    let mut hosts = Vec::new();
+    for own in ids {
+        hosts.push(store.resellers().get(own).await.unwrap().host);
+    }
+    let some = |name: &str| Some(name.to_owned());
+    assert_eq!(
+        hosts,
+        [some("one.example.com"), None, some("two.example.com")]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,6 +13,8 @@ on_both!(
     many_modifications_are_all_kept,
     a_stale_or_missing_record_says_so,
     a_name_that_is_taken_is_told_with_its_field,
+    of_many_resellers_one_gets_a_host_name,
+    a_name_goes_to_a_site_or_to_a_panel,
     pages_show_everything_once_while_others_insert,
     a_filter_counts_and_lists_only_its_own,
     what_is_in_use_cannot_be_removed,
@@ -26,6 +28,83 @@ on_both!(
     a_node_is_asked_for_the_disks_that_its_copies_may_grow_to,
     a_removal_outlives_its_server_and_goes_with_its_node,
 );
+
+async fn of_many_resellers_one_gets_a_host_name(store: Store) {
+    let mut tries = Vec::new();
+    for n in 0..6 {
+        let mut own = reseller(&format!("seller-{n}"));
+        store.resellers().insert(&own).await.unwrap();
+        own.host = Some("panel.example.com".to_owned());
+        let store = store.clone();
+        tries.push(tokio::spawn(async move {
+            let tx = store.begin().await.unwrap();
+            tx.resellers().lock(own.id).await.unwrap();
+            tx.resellers().update(&own, T0 + 1).await?;
+            tx.commit().await
+        }));
+    }
+    let done = futures_util::future::join_all(tries).await;
+    let (mut won, mut told) = (0, 0);
+    for one in done.into_iter().map(Result::unwrap) {
+        match one {
+            Ok(()) => won += 1,
+            Err(StoreError::Taken { field, value, .. }) => {
+                assert_eq!(
+                    (field.as_str(), value.as_str()),
+                    ("host", "panel.example.com")
+                );
+                told += 1;
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((won, told), (1, 5));
+    let filter = ResellerFilter {
+        host: Some("panel.example.com".to_owned()),
+        ..ResellerFilter::default()
+    };
+    assert_eq!(store.resellers().count(&filter).await.unwrap(), 1);
+}
+
+async fn a_name_goes_to_a_site_or_to_a_panel(store: Store) {
+    let (account, server) = tenant(&store).await;
+    let own = reseller("north");
+    store.resellers().insert(&own).await.unwrap();
+    for n in 0..8 {
+        let name = format!("n{n}.example.com");
+        let site = site(&name, account.id, server.id, 20_000 + n);
+        let panel = ResellerFilter {
+            host: Some(name.clone()),
+            ..ResellerFilter::default()
+        };
+        let for_site = async {
+            let tx = store.begin().await.unwrap();
+            tx.names_for_sites().await.unwrap();
+            let free = tx.resellers().find_by(&panel).await.unwrap().is_none();
+            if free {
+                tokio::task::yield_now().await;
+                tx.sites().create(&site, &[]).await.unwrap();
+            }
+            tx.commit().await.unwrap();
+            free
+        };
+        let for_panel = async {
+            let tx = store.begin().await.unwrap();
+            let mut own = tx.resellers().lock(own.id).await.unwrap();
+            tx.names_for_a_panel().await.unwrap();
+            let free = tx.sites().by_name(&name).await.unwrap().is_none();
+            if free {
+                tokio::task::yield_now().await;
+                own.host = Some(name.clone());
+                tx.resellers().update(&own, T0 + 1).await.unwrap();
+            }
+            tx.commit().await.unwrap();
+            free
+        };
+        let (site, panel) = tokio::join!(for_site, for_panel);
+        assert_ne!(site, panel, "{name} went to both or to nobody");
+    }
+}
 
 async fn every_record_comes_back_as_it_was_written(store: Store) {
     macro_rules! check {

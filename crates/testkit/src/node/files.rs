@@ -135,6 +135,7 @@ impl FakeFiles {
     }
 
     fn put(&mut self, put: &Put, live: bool) -> Result<Answer, Failure> {
+        self.folder_of(&put.path, put.parents, live)?;
         let there = self.all.contains_key(&put.path);
         let as_expected = match &put.expect {
             Expect::Any => true,
@@ -150,6 +151,21 @@ impl FakeFiles {
         };
         self.all.remove(&put.path);
         self.make(&put.path, Some(bytes), live)
+    }
+
+    /// The folder that something is put into is there, or is made with those above it.
+    fn folder_of(&mut self, path: &SitePath, may_make: bool, live: bool) -> Result<(), Failure> {
+        let folder = path.parent();
+        match self.all.get(&folder) {
+            None if folder.within().is_empty() => Ok(()),
+            None if may_make => {
+                self.folder_of(&folder, true, live)?;
+                self.make(&folder, None, live).map(drop)
+            }
+            None => failure(FailureKind::NotFound, format!("`{folder}` is not there")),
+            Some(Some(_)) => failure(FailureKind::Invalid, format!("`{folder}` is no folder")),
+            Some(None) => Ok(()),
+        }
     }
 
     fn make(

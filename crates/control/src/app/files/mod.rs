@@ -19,7 +19,7 @@ use crate::control::Control;
 use crate::nodes::NodeClient;
 use crate::refusal::{Refusal, Result, capital};
 
-pub use transfer::{Download, open, put, too_large};
+pub use transfer::{Download, Place, open, put, too_large};
 
 /// A path that somebody wrote.
 pub fn path(field: &str, text: &str) -> Result<SitePath> {

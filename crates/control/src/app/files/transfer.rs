@@ -120,15 +120,30 @@ impl Download {
     }
 }
 
+/// Where a file is put.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Its path.
+    pub path: SitePath,
+    /// What may be there.
+    pub expect: Expect,
+    /// Make the folders on its way that are not there.
+    pub parents: bool,
+}
+
 /// Takes a file, in pieces, and puts it into its place once it is whole.
 pub async fn put<E: std::fmt::Display>(
     control: &Control,
     caller: &Caller,
     site: SiteId,
-    path: SitePath,
-    expect: Expect,
+    place: Place,
     body: impl Stream<Item = Result<Bytes, E>>,
 ) -> Result<FileEntry> {
+    let Place {
+        path,
+        expect,
+        parents,
+    } = place;
     let reached = Reached::for_change(control, caller, site, &path).await?;
     let upload = new_id();
     let outcome = async {
@@ -138,6 +153,7 @@ pub async fn put<E: std::fmt::Display>(
             size,
             path: path.clone(),
             expect: expect.clone(),
+            parents,
         };
         entry(reached.ask(FileTask::Put(put)).await?)
     }
@@ -151,7 +167,13 @@ pub async fn put<E: std::fmt::Display>(
         Err(refusal) => {
             // What is not thrown away now goes by itself in a day.
             let _ = reached.ask(FileTask::Forget { upload }).await;
-            Err(stale(refusal, &expect))
+            let refusal = stale(refusal, &expect);
+            Err(match refusal.0.kind.as_str() {
+                "not-found" if !parents => {
+                    refusal.remedy("Make its folder first, or send it with `parents=true`.")
+                }
+                _ => refusal,
+            })
         }
     }
 }
