@@ -86,7 +86,7 @@ pub async fn list(State(control): State<Control>, viewer: Viewer) -> Result<Resp
     shown(&control, &viewer, None).await
 }
 
-fn page_of(reseller: Reseller) -> String {
+fn page_of(reseller: &Reseller) -> String {
     format!("/resellers/{}", reseller.id)
 }
 
@@ -106,7 +106,7 @@ pub async fn create(
 ) -> Result<Response> {
     let made = made(&control, &viewer, &fields).await;
     let page = |problem| shown(&control, &viewer, Some(problem));
-    answered(made, page_of, page).await
+    answered(made, |it| page_of(&it), page).await
 }
 
 #[derive(Template)]
@@ -182,7 +182,7 @@ pub async fn change(
 ) -> Result<Response> {
     let done = reached(changed(&control, &viewer, &which, &fields).await)?;
     let page = |problem| one(&control, &viewer, &which, String::new(), Some(problem));
-    answered(done, page_of, page).await
+    answered(done, |it| page_of(&it), page).await
 }
 
 /// Makes the link that lets somebody of it in, and shows it, once.
