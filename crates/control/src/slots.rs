@@ -53,40 +53,53 @@ pub const DIFFERS: &str = "server.copy_differs";
 
 const TRIES: u32 = 20;
 const AGAIN: Duration = Duration::from_millis(100);
+/// How often late words about failed slots are asked for again at once; then the next report is.
+const LATE: u32 = 5;
+
+/// What became of telling an owner once.
+enum Tell {
+    /// It has confirmed.
+    Confirmed,
+    /// There is nobody to tell, or what is known must not be told.
+    Nobody,
+    /// It did not answer as it should.
+    Again,
+}
 
 /// Tells the owner, and again when it does not answer; gives up when the server does not run any
-/// more or after a while: the reconciler repeats it.
-pub async fn tell(control: &Control, id: ServerId) {
+/// more or after a while: the reconciler repeats it. Has it confirmed?
+pub async fn tell(control: &Control, id: ServerId) -> bool {
     for _ in 0..TRIES {
         match try_tell(control, id).await {
-            Ok(true) => return,
-            Ok(false) => {}
+            Ok(Tell::Confirmed) => return true,
+            Ok(Tell::Nobody) => return false,
+            Ok(Tell::Again) => {}
             Err(error) => tracing::info!(server = %id, %error, "slots could not be told"),
         }
         tokio::time::sleep(AGAIN).await;
     }
+    false
 }
 
-/// Tells the owner once; false: again.
-async fn try_tell(control: &Control, id: ServerId) -> Result<bool> {
+async fn try_tell(control: &Control, id: ServerId) -> Result<Tell> {
     let Some(server) = control.store.servers().find(id).await? else {
-        return Ok(true);
+        return Ok(Tell::Nobody);
     };
     let (Some(node), ServerState::Running | ServerState::Starting) = (server.node, server.state)
     else {
-        return Ok(true);
+        return Ok(Tell::Nobody);
     };
     // What it was told before must not be written over by what the store remembers.
     if is_doubted(&control.store, id).await? {
-        return Ok(true);
+        return Ok(Tell::Nobody);
     }
     let copies = copies::of(&control.store, id).await?;
     let in_sync = copies::told(&copies, server.node);
     let Some(node) = control.store.nodes().find(node).await? else {
-        return Ok(true);
+        return Ok(Tell::Nobody);
     };
     let Ok(client) = control.nodes.of(&node) else {
-        return Ok(true);
+        return Ok(Tell::Nobody);
     };
     let spec = SlotsSpec {
         epoch: server.epoch,
@@ -97,13 +110,13 @@ async fn try_tell(control: &Control, id: ServerId) -> Result<bool> {
     match client.slots(id, &spec).await {
         Ok(_) => {
             control.slots.confirmed(id, (server.epoch, in_sync));
-            Ok(true)
+            Ok(Tell::Confirmed)
         }
         // Not there, or an older record than it has seen: read again.
-        Err(CallError::Refused(problem)) if problem.status == 404 => Ok(true),
+        Err(CallError::Refused(problem)) if problem.status == 404 => Ok(Tell::Nobody),
         Err(error) => {
             tracing::info!(server = %server.name, %error, "the owner did not confirm its slots");
-            Ok(false)
+            Ok(Tell::Again)
         }
     }
 }
@@ -122,32 +135,57 @@ pub fn failed(server: &Server, owner: NodeId, status: &ServerStatus) -> Vec<Repl
 }
 
 /// A node reported failed slots: asked once more, for reports may be late, then committed and told.
+/// What it says of a record that was written meanwhile is late as well: it is asked again.
 pub async fn degrade(control: &Control, owner: NodeId, id: ServerId) -> Result<()> {
-    let Some(node) = control.store.nodes().find(owner).await? else {
-        return Ok(());
+    for _ in 0..LATE {
+        if try_degrade(control, owner, id).await? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What the owner says of a server, and the version of its record from before it was asked.
+async fn asked(
+    control: &Control,
+    owner: NodeId,
+    id: ServerId,
+) -> Result<Option<(i64, ServerStatus)>> {
+    let node = control.store.nodes().find(owner).await?;
+    let server = control.store.servers().find(id).await?;
+    let (Some(node), Some(server)) = (node, server) else {
+        return Ok(None);
     };
     let Ok(client) = control.nodes.of(&node) else {
-        return Ok(());
+        return Ok(None);
     };
-    let status = client.server(id).await?;
-    let why = status
-        .slots
-        .iter()
-        .find_map(|slot| slot.error.clone())
-        .unwrap_or_else(|| "its slot failed".to_owned());
+    Ok(Some((server.version, client.server(id).await?)))
+}
+
+/// Once; false: again.
+async fn try_degrade(control: &Control, owner: NodeId, id: ServerId) -> Result<bool> {
+    let Some((version, status)) = asked(control, owner, id).await? else {
+        return Ok(true);
+    };
+    let why = status.slots.iter().find_map(|slot| slot.error.clone());
+    let why = why.unwrap_or_else(|| "its slot failed".to_owned());
     control.failpoints.pass("slots/degrade/before").await;
     let tx = control.store.begin().await?;
     let server = tx.servers().lock(id).await?;
+    if server.version != version {
+        return Ok(false);
+    }
     let gone = failed(&server, owner, &status);
     if gone.is_empty() || is_doubted(&tx, id).await? {
-        return Ok(());
+        return Ok(true);
     }
     let all = copies::of(&tx, id).await?;
     if all
         .iter()
         .any(|copy| copy.node == owner && gone.contains(&copy.id))
     {
-        return leave_owner(control, tx, server, &gone, &why).await;
+        leave_owner(control, tx, server, &gone, &why).await?;
+        return Ok(true);
     }
     let differ: Vec<ReplicaId> = differing(&status, &gone);
     let left = leave(&tx, owner, server.clone(), (&gone, &differ), &why).await?;
@@ -160,7 +198,7 @@ pub async fn degrade(control: &Control, owner: NodeId, id: ServerId) -> Result<(
     }
     tell(control, id).await;
     control.copies_due.notify_one();
-    Ok(())
+    Ok(true)
 }
 
 /// Those of the failed copies that a comparison found to differ.

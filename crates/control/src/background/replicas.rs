@@ -46,13 +46,20 @@ pub(super) async fn turn(control: &Control) -> Result<()> {
         let is_due = lacks || surplus(&server, &all).is_some();
         if lacks && !control.slots.knows(server.id, server.epoch, &told) {
             let control = control.clone();
-            tokio::spawn(async move { slots::tell(&control, server.id).await });
+            tokio::spawn(async move { tell(&control, server.id).await });
         }
         if is_due && server.operation.is_none() {
             look(control, &server, &policy, &mut load).await?;
         }
     }
     Ok(())
+}
+
+/// What waited for the owner's word is looked at as soon as it has said it.
+async fn tell(control: &Control, id: ServerId) {
+    if slots::tell(control, id).await {
+        control.copies_due.notify_one();
+    }
 }
 
 /// As many copies as fit into the slots that it runs with.
@@ -168,6 +175,9 @@ async fn look(control: &Control, server: &Server, policy: &Policy, load: &mut Lo
     let (copy, method) = match next(&server, &all, &live, policy, now) {
         Next::Wait => return Ok(()),
         Next::Watch(id) => return watch(tx, &server, id).await,
+        // An owner that has not heard that this copy left has it in its slot yet, failed: that would
+        // be taken for a failure of the filling.
+        Next::Fill(..) if !is_told(control, &server, &all) => return Ok(()),
         Next::Fill(id, method) => {
             let found = all.iter().find(|copy| copy.id == id).cloned();
             let Some(copy) = found else { return Ok(()) };
@@ -197,6 +207,12 @@ async fn look(control: &Control, server: &Server, policy: &Policy, load: &mut Lo
     }
     load.add(copy.node, server.node);
     fill(control, tx, &server, copy, method).await
+}
+
+/// Has the owner confirmed what is committed?
+fn is_told(control: &Control, server: &Server, copies: &[Replica]) -> bool {
+    let told = copies::told(copies, server.node);
+    control.slots.knows(server.id, server.epoch, &told)
 }
 
 /// The copy is being filled, and the operation that does it is made.

@@ -363,6 +363,9 @@ async fn a_server_with_one_copy_waits_for_its_node_and_comes_up_there() {
     three.node_is(dead, "ready").await;
 }
 
+/// How often an owner does not take what it is told.
+const DEAF: usize = 10;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_copy_leaves_at_once_and_is_filled_again() {
     let three = Three::quiet(World::new().await).await;
@@ -409,6 +412,30 @@ async fn a_failed_copy_leaves_at_once_and_is_filled_again() {
         assert_eq!((held.id, held.state), (copy, ReplicaState::Open));
     }
     assert_eq!(three.operations(&server, "server.failover").await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_filled_again_only_when_its_owner_knows_that_it_left() {
+    let three = Three::quiet(World::new().await).await;
+    let server = three.world.server("web-1", "static").await;
+    let owner = three.owner(&server).await;
+    let told = format!("PUT servers/{server}/slots");
+    let before = three.nodes[owner].count(&told);
+    for _ in 0..DEAF {
+        three.nodes[owner].fail_next(&told, 503, "deaf");
+    }
+    three.fail_other_copy(&server).await;
+    // The reconciler looks meanwhile, too.
+    while three.nodes[owner].count(&told) < before + DEAF {
+        three.world.instances[0].control.copies_due.notify_one();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    three
+        .until(&server, |it| it.copies("in_sync").len() == 2)
+        .await;
+    three.operation_ends(&server, "server.replicate").await;
+    let filled = three.operations(&server, "server.replicate").await;
+    assert_eq!(filled, ["succeeded"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
