@@ -99,6 +99,14 @@ async fn a_server_comes_up_from_a_spare_and_outlives_its_agent() -> Result<()> {
     let pid = pid_in(&run.join("vm").join(id.replace('-', "")))?;
     let agent = format!("{}-agent", node.name);
     let before = summary.pid(&agent).context("the agent runs")?;
+    // The next one is at least in the making.
+    let left = eventually(Duration::from_secs(300), || async {
+        let folders = std::fs::read_dir(run.join("spare"))?.flatten();
+        let pids: Vec<String> = folders.filter_map(|it| pid_in(&it.path()).ok()).collect();
+        ensure!(!pids.is_empty(), "no spare runs on {}", node.name);
+        Ok(pids)
+    })
+    .await?;
     Command::new("kill")
         .args(["-9", &before.to_string()])
         .status()?;
@@ -115,5 +123,9 @@ async fn a_server_comes_up_from_a_spare_and_outlives_its_agent() -> Result<()> {
     assert_eq!(pid_in(&run.join("vm").join(id.replace('-', "")))?, pid);
     let page = visitor.get(&shop.host, "/").await?;
     assert_eq!(page.status, 200, "the same virtual machine serves");
+    for spare in left {
+        let named = words(&spare).iter().any(|word| word.starts_with("spare-"));
+        assert!(!named, "the spare {spare} outlived its agent");
+    }
     Ok(())
 }

@@ -50,6 +50,11 @@ impl Default for Policy {
     }
 }
 
+/// Does a node with this accelerator translate its guests' code? Everything there takes longer.
+pub fn is_emulated(accelerator: &str) -> bool {
+    accelerator != "kvm"
+}
+
 impl Policy {
     /// The setting that holds it.
     pub const KEY: &'static str = "failover";
@@ -61,10 +66,10 @@ impl Policy {
 
     /// A node with this accelerator may be dead after this silence, ms.
     pub fn silence_ms(&self, accelerator: &str) -> u64 {
-        if accelerator == "kvm" {
-            self.silence_kvm_ms
-        } else {
+        if is_emulated(accelerator) {
             self.silence_tcg_ms
+        } else {
+            self.silence_kvm_ms
         }
     }
 

@@ -10,8 +10,8 @@
 //!     └──────────┴────────────┴─► ended: nobody wishes it, memory is short, the agent ends
 //! ```
 //!
-//! They live on what nobody uses: processor time at a low weight, memory that is free, and
-//! never while a server starts. A spare that an agent left behind is ended by the next one, for
+//! They live on what nobody uses: processor time at a low weight, memory that is free; and none is
+//! begun while a server starts. A spare that an agent left behind is ended by the next one, for
 //! only the memory of this process says what it has rehearsed.
 
 mod keeping;
@@ -27,7 +27,7 @@ use undine_api::node::TemplateWish;
 use undine_manifest::Profile;
 use undine_model::{Id, ServerId};
 use undine_qemu::command::Boot;
-use undine_qemu::files::{Owner, RunDir};
+use undine_qemu::files::RunDir;
 use undine_qemu::template::TemplateKey;
 use undine_qemu::vm::Vm;
 
@@ -59,29 +59,33 @@ struct Book {
 /// What control last said of a shape.
 #[derive(Clone)]
 struct Wished {
-    key: TemplateKey,
+    kind: Kind,
     boot: Boot,
-    profile: Profile,
     count: usize,
     heard: Instant,
     /// The last try failed then.
     failed: Option<Instant>,
 }
 
+/// What a spare can become.
+#[derive(Clone, PartialEq)]
+struct Kind {
+    key: TemplateKey,
+    /// What it has rehearsed. Another profile's server would find files in it that are not its own.
+    profile: Profile,
+}
+
 /// One that is ready, or in the making.
 struct Spare {
     id: ServerId,
-    key: TemplateKey,
+    kind: Kind,
     vm: Vm,
-    owner: Owner,
 }
 
 /// A spare that became a server's VM.
 pub struct Taken {
     /// Its VM, in the server's folder.
     pub vm: Vm,
-    /// Its user.
-    pub owner: Owner,
     /// What it was before.
     pub spare: ServerId,
 }
@@ -145,11 +149,16 @@ impl Spares {
             return;
         };
         let mut book = self.book();
-        let failed = book.wishes.get(&key.file_name()).and_then(|it| it.failed);
+        // A profile that was mended is tried at once.
+        let before = book.wishes.get(&key.file_name());
+        let same = before.filter(|it| it.kind.profile == *profile);
+        let failed = same.and_then(|it| it.failed);
         let wished = Wished {
-            key: key.clone(),
+            kind: Kind {
+                key: key.clone(),
+                profile: profile.clone(),
+            },
             boot: boot.clone(),
-            profile: profile.clone(),
             count,
             heard: Instant::now(),
             failed,
@@ -164,7 +173,7 @@ impl Spares {
         self.book().last_start = Some(Instant::now());
     }
 
-    /// Makes a spare of this template the VM of a server that runs nowhere here: its folder and
+    /// Makes a spare of this template and profile the VM of a server that runs nowhere here: its folder and
     /// user are the server's from now on. None when no spare fits.
     ///
     /// Dying inside leaves a spare, which the next agent ends, or a VM in the server's folder,
@@ -175,10 +184,11 @@ impl Spares {
     pub async fn take(
         &self,
         key: &TemplateKey,
+        profile: &Profile,
         server: ServerId,
         folder: &Path,
     ) -> Result<Option<Taken>, String> {
-        let Some(spare) = self.pick(key) else {
+        let Some(spare) = self.pick(key, profile) else {
             return Ok(None);
         };
         match self.hand_over(&spare, server, folder) {
@@ -186,7 +196,6 @@ impl Spares {
                 tracing::info!(%server, spare = %spare.id, "a spare becomes the server");
                 Ok(Some(Taken {
                     vm,
-                    owner: spare.owner,
                     spare: spare.id,
                 }))
             }
@@ -197,9 +206,9 @@ impl Spares {
         }
     }
 
-    fn pick(&self, key: &TemplateKey) -> Option<Spare> {
+    fn pick(&self, key: &TemplateKey, profile: &Profile) -> Option<Spare> {
         let mut book = self.book();
-        let fits = |it: &Spare| it.key == *key && it.vm.process().exit().is_none();
+        let fits = |it: &Spare| it.kind.suits(key, profile) && it.vm.process().exit().is_none();
         let at = book.ready.iter().position(fits)?;
         Some(book.ready.remove(at))
     }
@@ -245,6 +254,12 @@ impl Spares {
         if let Err(error) = self.uids.give_back(&holder_of(spare)) {
             tracing::warn!(%spare, error = chain(&error), "a spare's user was not freed");
         }
+    }
+}
+
+impl Kind {
+    fn suits(&self, key: &TemplateKey, profile: &Profile) -> bool {
+        self.key == *key && self.profile == *profile
     }
 }
 

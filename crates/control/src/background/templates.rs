@@ -2,17 +2,18 @@
 //! server in use, so that a server can come up on any of them within seconds. One node at a time
 //! fetches or takes one; nodes answer again and again how far they are, so nothing is kept here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use undine_api::node::{FetchImage, TemplatePeer, TemplateState, TemplateWish};
-use undine_model::Bytes;
 use undine_model::lifecycle::NodeState;
+use undine_model::{Bytes, NodeId};
 use undine_store::{Db, Node, NodeFilter, Server, ServerFilter, Wanted};
 
 use crate::control::Control;
 use crate::manifests::profile_of;
 use crate::operations::{Trouble, image_of, sources};
+use crate::policy::is_emulated;
 use crate::refusal::Result;
 
 /// So many nodes at most are asked for their copy before a node takes one itself.
@@ -41,18 +42,20 @@ pub(super) async fn turn(control: &Control) -> Result<()> {
         if !seen.insert(shape.clone()) {
             continue;
         }
-        // What most of a shape's servers do is what its spares rehearse; one of them stands for all.
+        // One profile for each shape: what its first server runs. Others start from the template.
         let rehearsal = profile_of(control, server).await.ok().map(Box::new);
+        let alike = servers.iter().filter(|other| {
+            let is_same = other.template && other.profile == server.profile;
+            is_same && shape_of(control, other).as_ref() == Some(&shape)
+        });
+        let owners = Owners::of(alike.map(|other| other.node));
         for node in &ready {
-            let elsewhere = servers.iter().filter(|other| {
-                let is_same = shape_of(control, other).as_ref() == Some(&shape);
-                is_same && other.template && other.node != Some(node.id)
-            });
-            let wish = TemplateWish {
-                rehearsal: rehearsal.clone(),
-                elsewhere: elsewhere.count().try_into().unwrap_or(u32::MAX),
-                ..wish_of(&shape, &ready, node)
-            };
+            let mut wish = wish_of(&shape, &ready, node);
+            // Elsewhere nothing is translated, and no spares are kept.
+            if is_emulated(&node.accelerator) {
+                wish.rehearsal.clone_from(&rehearsal);
+                wish.elsewhere = owners.elsewhere(node.id);
+            }
             match ask(control, server, node, &wish).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
@@ -64,6 +67,33 @@ pub(super) async fn turn(control: &Control) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// How many servers that could take the same spare run where.
+struct Owners {
+    all: u32,
+    on: BTreeMap<NodeId, u32>,
+}
+
+impl Owners {
+    /// Counted once: asking for each node costs the same however many servers there are.
+    fn of(places: impl Iterator<Item = Option<NodeId>>) -> Self {
+        let mut owners = Self {
+            all: 0,
+            on: BTreeMap::new(),
+        };
+        for place in places {
+            owners.all += 1;
+            if let Some(node) = place {
+                *owners.on.entry(node).or_default() += 1;
+            }
+        }
+        owners
+    }
+
+    fn elsewhere(&self, node: NodeId) -> u32 {
+        self.all - self.on.get(&node).copied().unwrap_or_default()
+    }
 }
 
 fn shape_of(control: &Control, server: &Server) -> Option<Shape> {
@@ -133,5 +163,17 @@ async fn ask(
             let image = client.image(&fetch).await?;
             Ok(!image.present && image.error.is_none())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_elsewhere_is_what_could_come_here() {
+        let [a, b, c] = [1, 2, 3].map(|n| NodeId::from_parts(1, [n; 10]));
+        let owners = Owners::of([Some(a), Some(a), Some(b), None].into_iter());
+        assert_eq!([a, b, c].map(|node| owners.elsewhere(node)), [2, 3, 4]);
     }
 }

@@ -11,6 +11,7 @@ use super::server_failover::NAME;
 use super::trouble::Outcome;
 use super::work::Work;
 use crate::clock::now_ms;
+use crate::policy::is_emulated;
 
 /// Nobody waits for longer than this since its operation was made.
 const LONGEST_MS: i64 = 8_000;
@@ -23,7 +24,7 @@ pub(super) async fn wait(work: &mut Work) -> Outcome<()> {
     while now_ms() < until {
         let server = work.server().await?;
         let (node, _) = work.node_of(&server).await?;
-        if node.accelerator == "kvm" || !has_databases(work, &server).await? {
+        if !is_emulated(&node.accelerator) || !has_databases(work, &server).await? {
             return Ok(());
         }
         let Some(before) = shorter(work, &server).await? else {

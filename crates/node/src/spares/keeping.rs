@@ -42,7 +42,7 @@ pub async fn keep(ground: Arc<Ground>) {
         match spares.make(&ground.templates, &wished).await {
             Ok(spare) => {
                 let seconds = begun.elapsed().as_secs_f64();
-                tracing::info!(spare = %spare.id, template = wished.key.file_name(), seconds, "a spare is ready");
+                tracing::info!(spare = %spare.id, template = wished.kind.key.file_name(), seconds, "a spare is ready");
                 let mark = spares.run_dir(spare.id).path().join(super::READY);
                 if let Err(error) = std::fs::write(mark, "") {
                     tracing::debug!(%error, "a spare is ready, and nobody is told");
@@ -50,9 +50,9 @@ pub async fn keep(ground: Arc<Ground>) {
                 spares.book().ready.push(spare);
             }
             Err(reason) => {
-                tracing::warn!(reason, template = wished.key.file_name(), "no spare");
+                tracing::warn!(reason, template = wished.kind.key.file_name(), "no spare");
                 let mut book = spares.book();
-                if let Some(wished) = book.wishes.get_mut(&wished.key.file_name()) {
+                if let Some(wished) = book.wishes.get_mut(&wished.kind.key.file_name()) {
                     wished.failed = Some(Instant::now());
                 }
             }
@@ -74,7 +74,8 @@ impl Book {
         let wishes = &self.wishes;
         let mut short = free < SHORT;
         let stays = |spare: &Spare| {
-            let wished = wishes.contains_key(&spare.key.file_name());
+            let wished = wishes.get(&spare.kind.key.file_name());
+            let wished = wished.is_some_and(|it| it.kind == spare.kind);
             wished && spare.vm.process().exit().is_none()
         };
         // Of those in the way one at a time: what it frees shows at the next look.
@@ -90,10 +91,15 @@ impl Book {
         if busy {
             return None;
         }
-        let have = |wished: &Wished| self.ready.iter().filter(|it| it.key == wished.key).count();
+        let have = |wished: &Wished| {
+            self.ready
+                .iter()
+                .filter(|it| it.kind == wished.kind)
+                .count()
+        };
         let may = |wished: &&Wished| {
-            let size = Bytes::mib(wished.key.shape.memory_mib.into());
-            wished.key.shape.accel == Accel::Tcg
+            let size = Bytes::mib(wished.kind.key.shape.memory_mib.into());
+            wished.kind.key.shape.accel == Accel::Tcg
                 && free.0 >= SPACIOUS.0 + size.0
                 && have(wished) < wished.count
                 && wished

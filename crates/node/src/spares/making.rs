@@ -1,4 +1,4 @@
-//! One spare in the making: restored at the lowest weight, then rehearsed.
+//! One spare in the making: restored at a low weight, then rehearsed.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ impl Spares {
         id: ServerId,
         owner: Owner,
     ) -> Result<Spare, String> {
-        let template = templates.at_hand(&wished.key);
+        let template = templates.at_hand(&wished.kind.key);
         let template = template.ok_or("its template is gone")?;
         let group = self.group(id);
         let limits = Limits {
@@ -71,7 +71,7 @@ impl Spares {
         let config = VmConfig {
             name: holder_of(id),
             uuid: id.uuid(),
-            shape: wished.key.shape.clone(),
+            shape: wished.kind.key.shape.clone(),
             boot: wished.boot.clone(),
             run_dir: self.run_dir(id),
         };
@@ -85,9 +85,8 @@ impl Spares {
             .map_err(|error| chain(&error))?;
         let spare = Spare {
             id,
-            key: wished.key.clone(),
+            kind: wished.kind.clone(),
             vm,
-            owner,
         };
         if let Err(error) = group.add(spare.vm.process().id().pid) {
             let _ = spare.vm.kill().await;
@@ -101,7 +100,7 @@ async fn rehearsed(spare: &Spare, wished: &Wished) -> Result<(), String> {
     let mut guest = Guest::new(spare.vm.run_dir().agent());
     let rehearsal = async {
         guest.hello(HELLO).await.map_err(|error| chain(&error))?;
-        let ask = Ask::Rehearse(Box::new(wished.profile.clone()));
+        let ask = Ask::Rehearse(Box::new(wished.kind.profile.clone()));
         guest.ask(ask, REHEARSAL).await.map_err(|e| chain(&e))?;
         // Even an idle guest costs several percent of a core under emulation.
         spare.vm.stop().await.map_err(|error| chain(&error))

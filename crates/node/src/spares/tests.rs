@@ -123,3 +123,36 @@ async fn a_shape_of_which_control_says_no_more_is_forgotten() {
     assert!(spares.book().useless(later, PLENTY).is_empty());
     assert!(spares.book().lacking(later, PLENTY).is_none());
 }
+
+#[test]
+fn a_spare_suits_only_a_server_of_the_shape_and_profile_that_it_rehearsed() {
+    let (own, other) = (key(512, Accel::Tcg), key(384, Accel::Tcg));
+    let kind = Kind {
+        key: own.clone(),
+        profile: profile(),
+    };
+    assert!(kind.suits(&own, &profile()));
+    assert!(!kind.suits(&other, &profile()));
+    let mut changed = profile();
+    changed.files.insert("/run/a".into(), "b".into());
+    assert!(
+        !kind.suits(&own, &changed),
+        "another profile, or a changed one"
+    );
+}
+
+#[tokio::test]
+async fn a_profile_that_was_mended_is_rehearsed_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let spares = spares(dir.path()).await;
+    let key = key(512, Accel::Tcg);
+    spares.wish(&wish(1), &key, &boot());
+    let now = Instant::now();
+    let name = key.file_name();
+    spares.book().wishes.get_mut(&name).unwrap().failed = Some(now);
+    let mut mended = wish(1);
+    let profile = mended.rehearsal.as_mut().unwrap();
+    profile.files.insert("/run/a".into(), "b".into());
+    spares.wish(&mended, &key, &boot());
+    assert!(spares.book().lacking(now, PLENTY).is_some());
+}

@@ -10,8 +10,8 @@ use crate::host::Host;
 use crate::images::Images;
 
 /// QEMU's translated code at most, MiB; only used under emulation, and only as far as it is filled.
-/// When it is full, all of it is thrown away and translated again: PHP and MariaDB fill 64 MiB
-/// several times over at one start.
+/// When it is full, all of it is thrown away and translated again: two starts of PHP and MariaDB
+/// filled 64 MiB up to ten times.
 pub const TRANSLATIONS_MIB: u32 = 256;
 
 /// An image on some hardware.

@@ -3,7 +3,8 @@
 //!
 //! A round: the node whose servers were measured least dies (every process of its namespace at
 //! once, -9) and stays dead until its servers answer elsewhere; then it comes back, and the round
-//! ends when every copy is in sync again. Visitors go on through all rounds.
+//! ends when every copy is in sync again and the nodes have made the spares that they can within two
+//! minutes. Visitors go on through all rounds.
 
 mod phases;
 mod spares;
