@@ -231,7 +231,19 @@ async fn a_server_starts_cold_is_adopted_keeps_its_data_and_is_fenced() {
     assert!(matches!(stranger, Err(VmError::OtherVm { .. })));
     let again = Vm::spawn(&host.qemu(), &config, Begin::Boot).await;
     assert!(matches!(again, Err(VmError::AlreadyRuns { pid }) if pid == id.pid));
-    let vm = Vm::adopt(&config.run_dir, SERVER).await.unwrap().unwrap();
+    // It is found in a folder that was renamed as well, by the lock that it holds.
+    let run_dir = RunDir::new(host.dir.path().join("renamed"));
+    std::fs::rename(config.run_dir.path(), run_dir.path()).unwrap();
+    assert_eq!(Vm::find_process(&run_dir).unwrap(), Some(id));
+    let free = RunDir::new(host.dir.path().join("free"));
+    std::fs::create_dir(free.path()).unwrap();
+    std::fs::write(free.pid_file(), id.pid.to_string()).unwrap();
+    assert_eq!(
+        Vm::find_process(&free).unwrap(),
+        None,
+        "nobody holds that lock"
+    );
+    let vm = Vm::adopt(&run_dir, SERVER).await.unwrap().unwrap();
     assert_eq!(vm.process().id(), id);
     assert_eq!(vm.attach_data(&disk).await.unwrap(), Plugged::Before);
     vm.stop().await.unwrap();
@@ -250,7 +262,7 @@ async fn a_server_starts_cold_is_adopted_keeps_its_data_and_is_fenced() {
     assert!(matches!(replaced, Err(VmError::OtherPlugged { .. })));
     vm.shut_down(Duration::from_secs(1)).await.unwrap();
     assert!(process.exit().is_some());
-    assert!(Vm::adopt(&config.run_dir, SERVER).await.unwrap().is_none());
+    assert!(Vm::adopt(&run_dir, SERVER).await.unwrap().is_none());
 }
 
 #[tokio::test]
