@@ -177,6 +177,16 @@ impl FakeNode {
         self.inner.state()
     }
 
+    /// Another line in the log of a site of its first server.
+    ///
+    /// # Panics
+    /// It has no server.
+    pub fn logs(&self, line: &str) {
+        let mut state = self.state();
+        let server = state.servers.values_mut().next().expect("it has a server");
+        server.guest.log.push(line.to_owned());
+    }
+
     /// How often it was asked something that begins so.
     pub fn count(&self, prefix: &str) -> usize {
         self.state()

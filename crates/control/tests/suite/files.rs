@@ -535,11 +535,7 @@ async fn a_form_with_files_that_is_not_ours_writes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_is_watched_as_it_is_written_and_only_what_is_looked_for() {
     let place = Place::new().await;
-    let say = |line: &str| {
-        let mut state = place.node.state();
-        let server = state.servers.values_mut().next().unwrap();
-        server.guest.log.push(line.to_owned());
-    };
+    let say = |line: &str| place.node.logs(line);
     say("GET /old");
     say("GET /<script>alert(1)</script>\u{1b}[2J");
     let mut stream = place.get("logs/stream?find=GET").await;

@@ -508,11 +508,8 @@ async fn a_file_is_uploaded_and_edited_and_the_log_is_watched_in_the_page() {
     }
     browser.click("a[href$='/log']").await;
     browser.until("Requests").await;
-    for line in ["GET /one 200", "GET /<b>two</b> 404"] {
-        let mut state = node.state();
-        let server = state.servers.values_mut().next().unwrap();
-        server.guest.log.push(line.to_owned());
-    }
+    node.logs("GET /one 200");
+    node.logs("GET /<b>two</b> 404");
     browser.until("GET /<b>two</b> 404").await;
     browser.pictures("log").await;
 }

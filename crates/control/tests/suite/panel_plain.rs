@@ -171,11 +171,8 @@ async fn removes(browser: &Chromium, node: &FakeNode) {
 async fn log(browser: &Chromium, node: &FakeNode) {
     browser.click("a[href$='/log']").await;
     browser.until("Read it again").await;
-    for line in ["GET /one 200", "GET /<b>two</b> 404"] {
-        let mut state = node.state();
-        let server = state.servers.values_mut().next().unwrap();
-        server.guest.log.push(line.to_owned());
-    }
+    node.logs("GET /one 200");
+    node.logs("GET /<b>two</b> 404");
     browser.click("noscript a").await;
     browser.until("GET /<b>two</b> 404").await;
     browser.write("[name=find]", "one").await;
