@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use undine_e2e::{Summary, Undine, Visitor, eventually};
 
 fn file(name: &str, text: &[u8]) -> Result<PathBuf> {
@@ -25,6 +25,18 @@ async fn shows(summary: &Summary, host: &str, path: &str, text: &str) -> Result<
         Ok(())
     })
     .await
+}
+
+/// The process whose children answer for the site of [`LINKS`].
+async fn parent(summary: &Summary, host: &str) -> Result<String> {
+    let visitor = Visitor::at(&summary.edges[0].address)?;
+    let page = visitor.get(host, "/links.php").await?;
+    let told = page
+        .body
+        .split_once(" of ")
+        .map(|(_, parent)| parent.trim());
+    told.map(str::to_owned)
+        .with_context(|| format!("{} {}", page.status, page.body))
 }
 
 fn create(undine: &Undine, host: &str, server: &str, runtime: &str) -> Result<()> {
@@ -104,6 +116,7 @@ const LINKS: &str = r#"<?php
 @symlink('/srv/undine', __DIR__ . '/own');
 @symlink('/srv/sites', __DIR__ . '/others');
 echo is_link(__DIR__ . '/passwd') ? 'linked' : 'no links', ' as ', posix_geteuid();
+echo ' of ', posix_getppid(), '.';
 "#;
 
 #[tokio::test]
@@ -136,6 +149,14 @@ async fn a_script_that_is_uploaded_runs_as_the_site_and_its_links_lead_nowhere()
         let list = undine.run(&["site", "files", "ls", host, path]);
         ensure!(list.is_err(), "{path}: {list:?}");
     }
+    // Whose child answers tells which program of the site runs.
+    let before = parent(&summary, host).await?;
+    ensure!(parent(&summary, host).await? == before, "it went by itself");
+    undine.run(&["site", "restart", host])?;
+    ensure!(
+        parent(&summary, host).await? != before,
+        "the same program goes on after a restart"
+    );
     undine.run(&["site", "delete", host, "--yes", "--wait"])?;
     std::fs::remove_file(script)?;
     Ok(())

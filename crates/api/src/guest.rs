@@ -78,6 +78,11 @@ pub enum Ask {
     Follow(Follow),
     /// Something with a site's files, as the site's own user.
     Files(Files),
+    /// End a site's program; the next visitor starts it anew.
+    Restart {
+        /// The site.
+        site: SiteId,
+    },
     /// Make an empty release that files can be put into, unless it is there.
     Blank(Activate),
     /// Before becoming anybody: run what servers of this profile run, and undo it all, so that

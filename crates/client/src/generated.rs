@@ -2343,6 +2343,29 @@ impl Client {
         read(self.send(request).await?).await
     }
 
+    /// Restarts what a site runs: its program ends when it has answered those whose requests it has begun, and the next visitor starts it anew.
+    ///
+    /// `POST /v1/sites/{id}/restart`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn restart_site(
+        &self,
+        id: SiteId,
+        if_match: &str,
+        idempotency_key: &str,
+    ) -> Result<Site, ClientError> {
+        let request = self
+            .request(
+                Method::POST,
+                &["v1", "sites", &id.to_string(), "restart"],
+                &[],
+            )
+            .header("if-match", if_match)
+            .header("idempotency-key", idempotency_key);
+        self.answer(request).await
+    }
+
     /// Undoes the deletion of a site, within a day.
     ///
     /// `POST /v1/sites/{id}/restore`

@@ -76,6 +76,11 @@ impl Agent {
                 self.releases(site).activate(ask.release)?;
                 Ok(Answer::Done)
             }
+            Ask::Restart { site } => {
+                let (site, _) = self.site(site)?;
+                self.releases(site).restart()?;
+                Ok(Answer::Done)
+            }
             Ask::Install(ask) => {
                 let (site, applied) = self.site(ask.site)?;
                 let database = applied.databases.values().find(|d| d.site == ask.site);

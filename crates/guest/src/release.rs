@@ -107,13 +107,20 @@ impl Releases {
         site::point_web(&self.at, &self.site.settings.document_root)
             .doing("point the web server to the content")?;
         files::sync_folder(&self.at.home).doing("write the switch to disk")?;
-        if !self.worker.is_empty() && units::site_unit_runs(self.site.uid, &self.worker) {
-            // Compiled scripts of the old release go; the next request starts it again.
-            units::stop(&[&self.worker])?;
-        }
+        // Compiled scripts of the old release go.
+        self.restart()?;
         // Compiled scripts are filed by their path, which no other release shares.
         site::fresh_cache(&self.paths, &self.at, self.site.uid).doing("clear compiled scripts")?;
         self.prune(release).doing("remove old releases")
+    }
+
+    /// Ends the site's program, if it runs: requests that have begun are answered, the next one
+    /// starts it anew.
+    pub fn restart(&self) -> Outcome<()> {
+        if self.worker.is_empty() || !units::site_unit_runs(self.site.uid, &self.worker) {
+            return Ok(());
+        }
+        units::stop(&[&self.worker])
     }
 
     /// Keeps the live release and the newest others. Their ids rise with time.

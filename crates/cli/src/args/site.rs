@@ -95,6 +95,11 @@ pub enum Site {
         /// Domain or id.
         site: String,
     },
+    /// End its program; the next visitor starts it anew.
+    Restart {
+        /// Domain or id.
+        site: String,
+    },
     /// Show the page for suspended sites instead.
     Suspend {
         /// Domain or id.

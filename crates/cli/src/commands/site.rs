@@ -118,6 +118,10 @@ pub async fn run(context: &Context, command: Site) -> Result<()> {
         Site::Logs {
             site, log, lines, ..
         } => logs(context, &site, log, lines).await,
+        Site::Restart { site } => {
+            let id = context.site(&site).await?;
+            context.tell(&context.client.restart_site(id, ANY, &new_key()).await?)
+        }
         Site::Suspend { site, waiting } => {
             let id = context.site(&site).await?;
             let answer = context.client.suspend_site(id, ANY, &new_key()).await?;

@@ -8,11 +8,11 @@ use utoipa_axum::routes;
 use undine_api::guest::LogKind;
 use undine_model::{AccountId, DomainName, ServerId, SiteId};
 
-use super::extract::{Asked, Body, IfMatch, Manager, PathId, Reader};
+use super::extract::{Asked, Body, Deployer, IfMatch, Manager, PathId, Reader};
 use super::reply::{Answer, Reply};
 use crate::app::paging::PageWish;
 use crate::app::sites::SiteWish;
-use crate::app::{apps, dns, site_change, site_create, site_delete, sites};
+use crate::app::{apps, dns, site_change, site_create, site_delete, site_restart, sites};
 use crate::control::Control;
 
 /// Which sites.
@@ -61,6 +61,7 @@ pub fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(suspend_site))
         .routes(routes!(unsuspend_site))
         .routes(routes!(retry_site))
+        .routes(routes!(restart_site))
         .routes(routes!(restore_site))
         .routes(routes!(install_app))
         .routes(routes!(site_logs))
@@ -239,6 +240,25 @@ async fn retry_site(
 ) -> Answer<SiteOperation> {
     let both = site_change::retry(&control, &caller, id, expected).await?;
     Ok(Reply::accepted(Some(both.site.version), both))
+}
+
+/// Restarts what a site runs: its program ends when it has answered those whose requests it has
+/// begun, and the next visitor starts it anew.
+#[utoipa::path(
+    post,
+    path = "/v1/sites/{id}/restart",
+    tag = "sites",
+    params(("id" = SiteId, Path, description = "The site.")),
+    responses((status = 200, description = "Its program has ended.", body = Site))
+)]
+async fn restart_site(
+    Deployer(caller): Deployer,
+    State(control): State<Control>,
+    PathId(id): PathId<SiteId>,
+    IfMatch(expected): IfMatch,
+) -> Answer<Site> {
+    let site = site_restart::restart(&control, &caller, id, expected).await?;
+    Ok(Reply::at(site.version, site))
 }
 
 /// Installs an application of the catalogue into a site, as its live release.

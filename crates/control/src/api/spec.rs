@@ -46,6 +46,7 @@ const POSTS_THAT_CHANGE: &[&str] = &[
     "adopt",
     "install_app",
     "restart_server",
+    "restart_site",
     "restore_site",
     "retry_site",
     "rollback",

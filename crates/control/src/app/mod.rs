@@ -46,6 +46,7 @@ pub mod settings;
 pub mod site_change;
 pub mod site_create;
 pub mod site_delete;
+pub mod site_restart;
 pub mod sites;
 pub mod support;
 pub mod tail;

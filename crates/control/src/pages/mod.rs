@@ -31,6 +31,7 @@ mod second;
 mod servers;
 mod settings;
 mod site;
+mod site_actions;
 mod site_settings;
 mod sites;
 mod squeeze;
@@ -187,13 +188,14 @@ table! {
     POST "/sites/{id}/files/remove" Person Deploy file_forms::remove;
     POST "/sites/{id}/files/pack" Person Deploy file_forms::pack;
     POST "/sites/{id}/files/unpack" Person Deploy file_forms::unpack;
-    POST "/sites/{id}/suspend" Person Manage site::suspend;
-    POST "/sites/{id}/unsuspend" Person Manage site::unsuspend;
-    POST "/sites/{id}/retry" Person Manage site::retry;
-    POST "/sites/{id}/restore" Person Manage site::restore;
-    POST "/sites/{id}/delete" Person Manage site::delete;
-    POST "/sites/{id}/databases" Person Manage site::database;
-    POST "/sites/{id}/rollback" Person Deploy site::rollback;
+    POST "/sites/{id}/suspend" Person Manage site_actions::suspend;
+    POST "/sites/{id}/unsuspend" Person Manage site_actions::unsuspend;
+    POST "/sites/{id}/retry" Person Manage site_actions::retry;
+    POST "/sites/{id}/restart" Person Deploy site_actions::restart;
+    POST "/sites/{id}/restore" Person Manage site_actions::restore;
+    POST "/sites/{id}/delete" Person Manage site_actions::delete;
+    POST "/sites/{id}/databases" Person Manage site_actions::database;
+    POST "/sites/{id}/rollback" Person Deploy site_actions::rollback;
 }
 
 /// Forms that are read as they come: each field is measured for itself.

@@ -2,25 +2,21 @@
 
 use askama::Template;
 use axum::extract::{Path, State};
-use axum::response::{Redirect, Response};
+use axum::response::Response;
 use undine_api::guest::LogKind;
-use undine_api::public::{
-    CreateDatabase, Database, MetricSubject, Release, ReleaseState, Rollback,
-};
+use undine_api::public::{Database, MetricSubject, Release, ReleaseState};
 use undine_model::lifecycle::SiteState;
 
-use super::at_site::SiteForm;
 use super::cluster::ALL;
 use super::dns::{self, Dns};
-use super::fields::{Fields, id};
+use super::fields::id;
 use super::frame::{Frame, page as written};
 use super::sites::Row;
 use super::words::{Chart, OperationRow, Shown, ago, bytes, charts, cores, operation};
 use crate::api::extract::Asked;
-use crate::app::caller::Expected;
 use crate::app::paging::PageWish;
 use crate::app::sessions::Viewer;
-use crate::app::{databases, operations, releases, site_change, site_delete, sites};
+use crate::app::{databases, operations, releases, site_restart, sites};
 use crate::clock::now_ms;
 use crate::control::Control;
 use crate::refusal::Result;
@@ -30,6 +26,15 @@ use crate::refusal::Result;
 pub struct Which {
     log: Option<String>,
     find: Option<String>,
+}
+
+/// What is told once, of what was just done.
+#[derive(Default)]
+pub(super) struct Once {
+    /// A new database's password.
+    pub(super) password: String,
+    /// The site's program was restarted.
+    pub(super) restarted: bool,
 }
 
 struct ReleaseRow {
@@ -62,7 +67,7 @@ fn release(release: &Release) -> ReleaseRow {
 struct Page {
     f: Frame,
     s: Row,
-    password: String,
+    once: Once,
     actions: &'static [(&'static str, &'static str)],
     working: Vec<OperationRow>,
     charts: Vec<Chart>,
@@ -101,15 +106,25 @@ pub async fn page(
     Path(which): Path<String>,
     Asked(asked): Asked<Which>,
 ) -> Result<Response> {
-    one(&control, &viewer, &which, asked, String::new()).await
+    shown(&control, &viewer, &which, asked, Once::default()).await
 }
 
-async fn one(
+/// The page with what is told once.
+pub(super) async fn one(
+    control: &Control,
+    viewer: &Viewer,
+    which: &str,
+    once: Once,
+) -> Result<Response> {
+    shown(control, viewer, which, Which::default(), once).await
+}
+
+async fn shown(
     control: &Control,
     viewer: &Viewer,
     which: &str,
     asked: Which,
-    password: String,
+    once: Once,
 ) -> Result<Response> {
     let caller = &viewer.caller;
     let site = sites::get(control, caller, id(which)?).await?;
@@ -135,11 +150,14 @@ async fn one(
     } else {
         5
     };
+    let restarts = site_restart::runs_a_program(control, site.server, &site.runtime).await;
+    let restarts = restarts.unwrap_or_default();
     let aliases: Vec<String> = site.aliases.iter().map(ToString::to_string).collect();
     written(&Page {
         f: Frame::new(control, viewer, site.domain.as_str(), "/sites", live).await?,
-        password,
+        once,
         actions: match site.state {
+            SiteState::Active if restarts => &[("restart", "Restart"), ("suspend", "Suspend")],
             SiteState::Active => &[("suspend", "Suspend")],
             SiteState::Suspended => &[("unsuspend", "End the suspension")],
             SiteState::Failed => &[("retry", "Try again")],
@@ -215,115 +233,4 @@ async fn tail(
         }
         Err(refusal) => (Vec::new(), refusal.0.detail.clone()),
     }
-}
-
-fn back(which: &str) -> Result<Redirect> {
-    Ok(Redirect::to(&format!("/sites/{}", id::<()>(which)?)))
-}
-
-async fn set(control: &Control, viewer: &Viewer, which: &str, suspended: bool) -> Result<Redirect> {
-    site_change::set_suspended(
-        control,
-        &viewer.caller,
-        id(which)?,
-        Expected::Any,
-        suspended,
-    )
-    .await?;
-    back(which)
-}
-
-/// Shows visitors the page for suspended sites.
-pub async fn suspend(
-    State(control): State<Control>,
-    viewer: Viewer,
-    Path(which): Path<String>,
-    _: Fields,
-) -> Result<Redirect> {
-    set(&control, &viewer, &which, true).await
-}
-
-/// Ends that.
-pub async fn unsuspend(
-    State(control): State<Control>,
-    viewer: Viewer,
-    Path(which): Path<String>,
-    _: Fields,
-) -> Result<Redirect> {
-    set(&control, &viewer, &which, false).await
-}
-
-/// Tries a failed site again.
-pub async fn retry(
-    State(control): State<Control>,
-    viewer: Viewer,
-    Path(which): Path<String>,
-    _: Fields,
-) -> Result<Redirect> {
-    site_change::retry(&control, &viewer.caller, id(&which)?, Expected::Any).await?;
-    back(&which)
-}
-
-/// Undoes its deletion.
-pub async fn restore(
-    State(control): State<Control>,
-    viewer: Viewer,
-    Path(which): Path<String>,
-    _: Fields,
-) -> Result<Redirect> {
-    site_delete::restore(&control, &viewer.caller, id(&which)?, Expected::Any).await?;
-    back(&which)
-}
-
-/// Deletes it, when its domain was written.
-pub async fn delete(SiteForm(at, fields): SiteForm) -> Result<Redirect> {
-    let (caller, site) = (&at.viewer.caller, &at.site);
-    fields.confirms(site.domain.as_str())?;
-    let for_good = fields.text("for_good") == "on";
-    let done = site_delete::delete(&at.control, caller, site.id, Expected::Any, for_good).await?;
-    if done.site.state == SiteState::Deleted {
-        // There it can be undone.
-        return back(&site.id.to_string());
-    }
-    Ok(Redirect::to(&format!("/operations/{}", done.operation.id)))
-}
-
-/// Adds a database; its password is shown once.
-pub async fn database(
-    State(control): State<Control>,
-    viewer: Viewer,
-    Path(which): Path<String>,
-    fields: Fields,
-) -> Result<Response> {
-    let wish = CreateDatabase {
-        site: id(&which)?,
-        name: fields.text("name").trim().to_owned(),
-    };
-    let made = databases::create(&control, &viewer.caller, wish).await?;
-    one(
-        &control,
-        &viewer,
-        &which,
-        Which::default(),
-        made.password.unwrap_or_default(),
-    )
-    .await
-}
-
-/// Goes back to a release.
-pub async fn rollback(
-    State(control): State<Control>,
-    viewer: Viewer,
-    Path(which): Path<String>,
-    fields: Fields,
-) -> Result<Redirect> {
-    // Whose site it is comes before what the form says.
-    let site = sites::reach(&control, &viewer.caller, id(&which)?)
-        .await?
-        .id;
-    let wish = Rollback {
-        release: Some(fields.parse("release")?),
-    };
-    releases::rollback(&control, &viewer.caller, site, Expected::Any, wish).await?;
-    back(&which)
 }

@@ -24,6 +24,7 @@ mod placement;
 mod process;
 mod refusals;
 mod resellers;
+mod restarts;
 mod roads;
 mod scrub;
 mod second;

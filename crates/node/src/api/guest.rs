@@ -52,7 +52,11 @@ fn deadline(ask: &Ask) -> Result<Duration, Problem> {
             // A whole file is written to every copy of the disk, a large folder is sorted.
             _ => APPLY,
         }),
-        Ask::Apply(_) | Ask::ApplyDelta(_) | Ask::Activate(_) | Ask::Blank(_) => Ok(APPLY),
+        Ask::Apply(_)
+        | Ask::ApplyDelta(_)
+        | Ask::Activate(_)
+        | Ask::Blank(_)
+        | Ask::Restart { .. } => Ok(APPLY),
         Ask::Install(_) => Ok(INSTALL),
         Ask::Identify(_)
         | Ask::AttachData(_)

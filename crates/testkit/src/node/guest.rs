@@ -27,6 +27,8 @@ pub struct FakeGuest {
     pub live: BTreeMap<SiteId, ReleaseId>,
     /// Whole manifests that it was sent.
     pub wholes: u32,
+    /// The sites whose programs were ended, one entry each time.
+    pub restarted: Vec<SiteId>,
     /// The sites' files.
     pub files: BTreeMap<SiteId, FakeFiles>,
     /// What the sites' logs say.
@@ -87,6 +89,10 @@ impl FakeGuest {
                 self.live.insert(wish.site, wish.release);
                 self.installed
                     .push((wish.site, wish.app.name.to_string(), wish.answers));
+                Ok(Answer::Done)
+            }
+            Ask::Restart { site } if self.sites.contains_key(&site) => {
+                self.restarted.push(site);
                 Ok(Answer::Done)
             }
             Ask::Blank(wish) => {
