@@ -259,8 +259,9 @@ fn a_new_guard_that_reaches_nobody_pauses_after_a_lease_of_its_own() {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: paused only when cut off from all, continued only what
-    /// it had paused, is confirmed at this very epoch, and under a lease.
+    /// Whatever happens in whatever order: paused only when it was cut off from all as late as its
+    /// last probes, continued only what it had paused, is confirmed at this very epoch, and under
+    /// a lease.
     #[test]
     fn nothing_runs_on_without_a_word_and_nothing_stops_without_a_reason(
         steps in proptest::collection::vec(
@@ -269,6 +270,7 @@ proptest! {
         let mut world = World::new(vec![served(1, 4, false), served(2, 4, true)]);
         world.pass(1_000);
         let mut highest = 4;
+        let mut cut_off_ms = 0;
         for (hundreds, control, peers, owner, foreign_stop) in steps {
             (world.control, world.peers) = (control, peers);
             highest = highest.max(4 + owner / 3);
@@ -282,8 +284,11 @@ proptest! {
             for _ in 0..hundreds {
                 let before = world.runs(1);
                 world.pass(100);
+                if !control && !peers {
+                    cut_off_ms = world.now;
+                }
                 if before && !world.runs(1) {
-                    prop_assert!(!control && !peers);
+                    prop_assert!(world.now <= cut_off_ms + ASK_EVERY_MS);
                     world.is_denied = false;
                 }
                 if !before && world.runs(1) {
