@@ -1,4 +1,5 @@
-//! Reports to control: every ten seconds, and at once when something changed.
+//! Reports to control: every ten seconds, and at once when something changed; what control could
+//! not take is said again soon.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,8 @@ use crate::agent::Agent;
 pub const EVERY: Duration = Duration::from_secs(10);
 /// Changes in quick succession go out together.
 const GATHER: Duration = Duration::from_millis(100);
+/// After a report that nobody took, as another instance of control was quicker or none answered.
+const AGAIN: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Tells the reporter that something changed. Cheap to clone.
@@ -34,7 +37,7 @@ impl Changed {
 /// Reports for ever. The log tells when control goes out of reach and when it is back, not every
 /// report in between.
 pub async fn run(agent: Arc<Agent>, control: ControlClient) {
-    let mut silent = false;
+    let (mut silent, mut owed) = (false, false);
     let mut tick = tokio::time::interval(EVERY);
     loop {
         let regular = tokio::select! {
@@ -43,9 +46,12 @@ pub async fn run(agent: Arc<Agent>, control: ControlClient) {
                 tokio::time::sleep(GATHER).await;
                 false
             }
+            () = tokio::time::sleep(AGAIN), if owed => false,
         };
         let report = agent.report(regular).await;
-        match send(&control, &report).await {
+        let sent = send(&control, &report).await;
+        owed = sent.as_ref().is_err_and(CallError::is_transient);
+        match sent {
             Ok(()) if silent => {
                 silent = false;
                 tracing::info!("control takes reports again");

@@ -284,14 +284,22 @@ impl FakeNode {
         }
     }
 
-    /// Reports to control.
+    /// Reports to control, and again while it is busy, as an agent does.
     pub async fn send_report(&self, control: SocketAddr) -> anyhow::Result<()> {
         let client = ControlClient::new(self.credentials.clone(), &[control])?;
         let deadline = std::time::Duration::from_secs(10);
         let path = "/internal/v1/nodes/report";
-        Ok(client
-            .call(Method::POST, path, Some(&self.report()), deadline)
-            .await?)
+        let mut tries = 0;
+        loop {
+            let sent = client
+                .call::<serde_json::Value>(Method::POST, path, Some(&self.report()), deadline)
+                .await;
+            match sent {
+                Err(error) if error.is_transient() && tries < 20 => tries += 1,
+                sent => return Ok(sent.map(drop)?),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
     }
 }
 
