@@ -17,11 +17,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::bench::cluster::Cluster;
 use crate::bench::flags::Flags;
-use crate::trial::crowd::Crowd;
+use crate::trial::crowd::{Crowd, Held};
 use crate::trial::fleet::{Fleet, Member};
 use crate::trial::journal::{Journal, now_ms};
 use crate::up::supervise;
@@ -131,7 +131,7 @@ impl Chaos<'_> {
                 }
             }
         }
-        let found = crowd.dismiss();
+        let found = crowd.dismiss().and_then(Held::all);
         let log = self.journal.log(|log| log.clone());
         let held = found.as_deref().unwrap_or_default();
         let verdict = checker::judge(&log, held);
@@ -154,11 +154,16 @@ impl Chaos<'_> {
     fn see(mut self, plant: Plant) -> Result<()> {
         let crowd = Crowd::gather(&self.cluster.edges, self.fleet, &self.journal);
         let came_out = plant.bring_out(&mut self);
-        let found = crowd.dismiss();
+        let held = crowd.dismiss();
         came_out?;
+        let Held { found, silent } = held?;
+        for error in &silent {
+            println!("  not judged: {error:#}");
+        }
+        let mut log = self.journal.log(|log| log.clone());
         // A site that does not answer would prove nothing about the judge.
-        let found = found.context("the sites do not tell what they hold")?;
-        let log = self.journal.log(|log| log.clone());
+        log.writes
+            .retain(|it| found.iter().any(|held| held.site == it.site));
         let verdict = checker::judge(&log, &found);
         let (lost, twice) = (verdict.lost_writes.len(), verdict.double_owner.len());
         let stale = verdict.stale_reads.len();

@@ -29,7 +29,8 @@ const ASK: Duration = Duration::from_millis(200);
 /// A mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plant {
-    /// Disks do not flush (`cache.no-flush=on`); then all nodes lose their power.
+    /// Disks do not flush (`cache.no-flush=on`) from a loss of power on; then all nodes lose it
+    /// again.
     NoFlush,
     /// One copy's word is enough for a write (threshold 1); then the owner dies, whose agent stood
     /// still while the other copy failed.
@@ -54,7 +55,6 @@ impl Plant {
     /// Puts the mistake into the programs; what `up` is told for it.
     pub fn prepare(self) -> Result<Vec<String>> {
         match self {
-            Self::NoFlush => power::never_flush().map(|()| Vec::new()),
             Self::Threshold => {
                 let folder = layout::target().join("planted");
                 let place = folder.display().to_string();
@@ -64,7 +64,7 @@ impl Plant {
                 let agent = folder.join("debug/undine-node").display().to_string();
                 Ok(vec!["--agent".to_owned(), agent])
             }
-            Self::StalePromoted => Ok(Vec::new()),
+            Self::NoFlush | Self::StalePromoted => Ok(Vec::new()),
         }
     }
 
@@ -72,11 +72,7 @@ impl Plant {
     pub(super) fn bring_out(self, chaos: &mut Chaos<'_>) -> Result<()> {
         std::thread::sleep(WRITING);
         match self {
-            Self::NoFlush => {
-                let wound = chaos.inflict(Fault::Blackout(1))?;
-                std::thread::sleep(Duration::from_secs(3));
-                drop(wound);
-            }
+            Self::NoFlush => no_flush(chaos)?,
             Self::Threshold => threshold(chaos)?,
             Self::StalePromoted => stale_promoted(chaos)?,
         }
@@ -139,6 +135,24 @@ fn victim<'f>(chaos: &Chaos<'f>) -> Result<&'f Member> {
 fn freeze(chaos: &mut Chaos<'_>, program: Program, at: usize) -> Result<Wound> {
     let wound = chaos.inflict(Fault::Freeze(program, at))?;
     wound.context("nothing to freeze")
+}
+
+/// The first loss of power restarts all daemons, on images that are whole; from then on nothing is
+/// flushed, and the second one takes what visitors wrote in between.
+fn no_flush(chaos: &mut Chaos<'_>) -> Result<()> {
+    power::never_flush()?;
+    lose_power(chaos)?;
+    chaos.wait_for_answers()?;
+    chaos.fleet.settle(chaos.cluster)?;
+    std::thread::sleep(WRITING);
+    lose_power(chaos)
+}
+
+fn lose_power(chaos: &mut Chaos<'_>) -> Result<()> {
+    let wound = chaos.inflict(Fault::Blackout(1))?;
+    std::thread::sleep(Duration::from_secs(3));
+    drop(wound);
+    Ok(())
 }
 
 /// Both agents stand still, so that nobody hears of the failure; the other copy's daemon dies. A

@@ -77,19 +77,41 @@ impl Crowd {
     }
 
     /// They go; what the servers hold in the end, as the writers find it.
-    pub fn dismiss(self) -> anyhow::Result<Vec<Found>> {
+    pub fn dismiss(self) -> anyhow::Result<Held> {
         self.stop.store(true, Ordering::SeqCst);
         for reader in self.readers {
             anyhow::ensure!(reader.join().is_ok(), "a reader broke off");
         }
-        let mut found = Vec::new();
+        let mut held = Held::default();
         for writer in self.writers {
             let Ok(writer) = writer.join() else {
                 anyhow::bail!("a writer broke off");
             };
-            found.extend(writer.found()?);
+            match writer.found() {
+                Ok(found) => held.found.extend(found),
+                Err(error) => held.silent.push(error),
+            }
         }
-        Ok(found)
+        Ok(held)
+    }
+}
+
+/// What servers hold in the end.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// What was found.
+    pub found: Vec<Found>,
+    /// Why others did not tell.
+    pub silent: Vec<anyhow::Error>,
+}
+
+impl Held {
+    /// All of it; an error if somebody did not tell.
+    pub fn all(mut self) -> anyhow::Result<Vec<Found>> {
+        match self.silent.pop() {
+            Some(error) => Err(error),
+            None => Ok(self.found),
+        }
     }
 }
 

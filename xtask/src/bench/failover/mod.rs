@@ -20,7 +20,7 @@ use super::api::text;
 use super::cluster::{Cluster, Node};
 use super::flags::Flags;
 use super::report;
-use crate::trial::crowd::Crowd;
+use crate::trial::crowd::{Crowd, Held};
 use crate::trial::fleet::{Content, Fleet, Member};
 use crate::trial::journal::Journal;
 use crate::trial::nodes;
@@ -84,7 +84,7 @@ impl Bench<'_> {
                 }
             }
         }
-        let found = crowd.dismiss();
+        let found = crowd.dismiss().and_then(Held::all);
         let log = self.journal.log(|log| log.clone());
         let result = told::result(&all, &resync_s, &log, found.as_deref().unwrap_or_default());
         told::print(&result);
