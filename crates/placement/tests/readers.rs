@@ -105,7 +105,7 @@ proptest! {
             calls.set(calls.get() + 0.25);
             calls.get()
         };
-        if let Ok(found) = solve(&model, &first, &Effort { seed: 1, hot: of_model, progress: &progress }) {
+        if let Ok(found) = solve(&model, &first, &Effort { seed: 1, progress: &progress }) {
             prop_assert_eq!(cost(&model, &first, &found.assignment), Ok(found.cost));
         }
     }

@@ -9,6 +9,9 @@ use std::collections::BinaryHeap;
 use super::moves::{cost, for_each_target};
 use super::state::{Change, Scratch, State};
 
+/// Nodes that are asked for all instances together, where an estimate is enough.
+const ASKED: usize = 160_000;
+
 /// One step of the path.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
@@ -127,8 +130,9 @@ impl Ord for Best {
 fn best_of(state: &State, instance: u32, most_mib: i64, scratch: &mut Scratch) -> Option<Best> {
     let before = state.score();
     let mut best: Option<Best> = None;
-    // An estimate is enough: at most some 64 nodes are asked.
-    let stride = (state.node_count() / 64).max(1);
+    // An estimate is enough: some 64 nodes are asked at most, and fewer for more instances.
+    let asked = (ASKED / state.instances.len()).clamp(16, 64);
+    let stride = (state.node_count() / asked).max(1);
     for_each_target(state, instance, stride, |change| {
         if let Some(score) = state.try_changes(&[change], scratch) {
             let gain = before - score;

@@ -70,19 +70,10 @@ impl Search<'_> {
     /// returned, else `p` itself); `None` when nothing was done.
     fn bring(&mut self, p: usize, to: usize, done: &mut Vec<(usize, usize)>) -> Option<usize> {
         let from = self.state.now[p];
-        let service = self.state.model.processes[p].service;
-        if let Some(change) = self.state.shift_change(p, to, self.geo) {
-            self.state.shift(p, to, change, self.geo);
-            done.push((p, from));
-            return Some(p);
-        }
-        let same = |q: &&u32| self.state.model.processes[**q as usize].service == service;
-        let q = *self.state.processes_on[to].iter().find(same)? as usize;
-        let change = self.state.swap_change(p, q, self.geo)?;
-        self.state.swap(p, q, change, self.geo);
+        let sent = self.send(p, to)?;
         done.push((p, from));
-        done.push((q, to));
-        Some(q)
+        done.extend(sent.instead.map(|q| (q, to)));
+        Some(sent.instead.unwrap_or(p))
     }
 
     /// Sends one process of a machine elsewhere; whether one could go.
@@ -113,8 +104,7 @@ impl Search<'_> {
                 let Some(change) = self.state.shift_change(q, to, self.geo) else {
                     continue;
                 };
-                let worse = change.cost as f64 + self.fine * change.broken as f64;
-                let value = (change.over, worse);
+                let value = (change.over, self.worse(change));
                 if best.as_ref().is_none_or(|b| value < b.0) {
                     best = Some((value, q, to, change));
                 }

@@ -10,9 +10,6 @@ use super::state::{Change, Geography, State};
 pub struct Effort<'a> {
     /// Seed of the search.
     pub seed: u64,
-    /// Begins hot, which finds places for the largest processes but takes time from the rest; with
-    /// two threads, one of each kind is best.
-    pub hot: bool,
     /// Share of the time that is used up, from 0.0; at 1.0 the search ends. The library reads no
     /// clock: the caller counts seconds or calls.
     pub progress: &'a dyn Fn() -> f64,
@@ -33,14 +30,38 @@ pub struct Solution {
 const BATCH: usize = 2000;
 /// Large processes brought elsewhere between two looks at the clock.
 const OUSTS: usize = 8;
-/// Annealing runs: when each begins and how hot. Each begins with the best so far.
-const COOL: [(f64, f64); 3] = [(0.0, 1.0), (0.6, 0.15), (0.85, 0.05)];
-/// The same with a hot and slow first run, which alone moves the largest processes.
-const HOT: [(f64, f64); 3] = [(0.0, 20.0), (0.65, 1.0), (0.85, 0.1)];
-/// Heat at the end of each run, as a share of a usual step.
+/// One annealing run.
+struct Run {
+    /// When it ends, as a share of the time.
+    until: f64,
+    /// Heat at its begin and end, in usual steps.
+    heat: [f64; 2],
+    /// Begins with the first assignment, not with the best so far.
+    afresh: bool,
+}
+
+/// Where the largest processes stand is settled while it is hot, and rarely changed after that.
+const RUNS: [Run; 4] = [
+    run(0.6, [30.0, 0.2], true),
+    run(0.75, [0.4, 0.0], false),
+    run(0.9, [0.15, 0.0], false),
+    run(1.0, [0.05, 0.0], false),
+];
+
+const fn run(until: f64, heat: [f64; 2], afresh: bool) -> Run {
+    Run {
+        until,
+        heat,
+        afresh,
+    }
+}
+
+/// The least heat, in usual steps.
 const COLDEST: f64 = 2e-4;
 /// Share of the cost that is not worth a search.
 const FINEST: f64 = 1e-7;
+/// What a unit above a capacity costs at first, and at least.
+const OVER: [f64; 2] = [20.0, 1.0];
 
 /// Improves `first`, which must keep all hard rules.
 ///
@@ -60,6 +81,7 @@ pub fn solve(model: &Model, first: &[usize], effort: &Effort<'_>) -> Result<Solu
         },
         trials: 0,
         fine: 0.0,
+        over_fine: OVER[0],
         size: sizes(model),
         members: members(model),
     };
@@ -68,16 +90,19 @@ pub fn solve(model: &Model, first: &[usize], effort: &Effort<'_>) -> Result<Solu
     }
     let scale = search.usual_step();
     search.fine = scale;
-    let runs = if effort.hot { HOT } else { COOL };
-    for (k, &(begin, heat)) in runs.iter().enumerate() {
-        let end = runs.get(k + 1).map_or(1.0, |r| r.0);
-        if k > 0 {
-            let best = search.best.assignment.clone();
-            search.state = State::new(model, first, &best, &geo);
-        }
+    let mut begin = 0.0;
+    for run in &RUNS {
+        let from = if run.afresh {
+            first.to_vec()
+        } else {
+            search.best.assignment.clone()
+        };
+        search.state = State::new(model, first, &from, &geo);
         // As cold as changes of the cost still matter, down to less than one unit.
         let cold = (search.best.cost as f64 * FINEST).clamp(0.3, (scale * COLDEST).max(0.3));
-        search.anneal([scale * heat, cold], begin, end, effort.progress);
+        let heat = run.heat.map(|it| (it * scale).max(cold));
+        search.anneal(heat, begin, run.until, effort.progress);
+        begin = run.until;
     }
     search.best.trials = search.trials;
     Ok(search.best)
@@ -104,6 +129,15 @@ fn members(model: &Model) -> Vec<Vec<u32>> {
     out
 }
 
+/// A process was brought to a machine.
+pub(super) struct Sent {
+    change: Change,
+    /// The one of its service that went to where it had been.
+    pub(super) instead: Option<usize>,
+    /// The process, where it was and where it is.
+    back: [usize; 3],
+}
+
 pub(super) struct Search<'a> {
     pub(super) state: State<'a>,
     pub(super) geo: &'a Geography,
@@ -116,6 +150,8 @@ pub(super) struct Search<'a> {
     trials: u64,
     /// What a broken rule costs.
     pub(super) fine: f64,
+    /// What a unit above a capacity costs.
+    over_fine: f64,
 }
 
 impl Search<'_> {
@@ -155,6 +191,8 @@ impl Search<'_> {
             // Broken rules cost more the longer they last, and less the longer there are none.
             let by = if self.state.broken > 0 { 1.02 } else { 0.99 };
             self.fine = (self.fine * by).clamp(heat, 1e15);
+            let by = if self.state.over > 0 { 1.02 } else { 0.98 };
+            self.over_fine = (self.over_fine * by).clamp(OVER[1], 1e15);
             self.trials += BATCH as u64;
         }
     }
@@ -197,49 +235,83 @@ impl Search<'_> {
     /// One process goes where another makes room by going elsewhere.
     fn chain(&mut self, p: usize, heat: f64) {
         let machines = self.state.model.machines.len();
-        let (from, to) = (self.state.now[p], self.rng.below(machines));
+        let to = self.rng.below(machines);
         let there = self.state.processes_on[to].len();
         if there == 0 {
             return;
         }
-        let q = self.state.processes_on[to][self.rng.below(there)] as usize;
-        let Some(first) = self.state.shift_change(p, to, self.geo) else {
+        let beside = self.state.processes_on[to][self.rng.below(there)] as usize;
+        let before = self.state.cost;
+        let Some(first) = self.send(p, to) else {
             return;
         };
-        self.state.shift(p, to, first, self.geo);
+        // Whom it took the place of goes on, or another one.
+        let q = match first.instead {
+            Some(q) if q == beside || self.rng.below(2) == 0 => q,
+            _ => beside,
+        };
         let out = if self.rng.below(4) == 0 {
             self.state.first[q]
         } else {
             self.rng.below(machines)
         };
-        if let Some(second) = self.state.shift_change(q, out, self.geo) {
+        if let Some(second) = self.send(q, out) {
             let both = Change {
-                cost: first.cost + second.cost,
-                broken: first.broken + second.broken,
-                over: first.over + second.over,
+                cost: first.change.cost + second.change.cost,
+                broken: first.change.broken + second.change.broken,
+                over: first.change.over + second.change.over,
             };
             if self.accepts(both, heat) {
-                self.state.shift(q, out, second, self.geo);
                 self.note();
                 return;
             }
+            self.take_back(&second);
         }
-        let back = Change {
-            cost: -first.cost,
-            broken: -first.broken,
-            over: -first.over,
+        self.take_back(&first);
+        self.state.cost = before;
+    }
+
+    /// Brings a process to a machine, in exchange for the one of its service there, if any.
+    pub(super) fn send(&mut self, p: usize, to: usize) -> Option<Sent> {
+        let at = self.state.now[p];
+        let service = self.state.model.processes[p].service;
+        let (change, instead) = if self.state.holds(service, to) {
+            let same = |q: &&u32| self.state.model.processes[**q as usize].service == service;
+            let q = *self.state.processes_on[to].iter().find(same)? as usize;
+            let change = self.state.swap_change(p, q, self.geo)?;
+            self.state.swap(p, q, change, self.geo);
+            (change, Some(q))
+        } else {
+            let change = self.state.shift_change(p, to, self.geo)?;
+            self.state.shift(p, to, change, self.geo);
+            (change, None)
         };
-        self.state.shift(p, from, back, self.geo);
+        Some(Sent {
+            change,
+            instead,
+            back: [p, at, to],
+        })
+    }
+
+    /// Undoes what [`Search::send`] did last; the cost is the caller's to restore.
+    fn take_back(&mut self, sent: &Sent) {
+        let [p, at, to] = sent.back;
+        self.state.back(p, at, self.geo);
+        if let Some(q) = sent.instead {
+            self.state.back(q, to, self.geo);
+        }
     }
 
     #[inline]
     pub(super) fn accepts(&mut self, change: Change, heat: f64) -> bool {
-        // Only a chain passes above a capacity, and not at its end.
-        if change.over > 0 {
-            return false;
-        }
-        let worse = change.cost as f64 + self.fine * change.broken as f64;
+        let worse = self.worse(change);
         worse <= 0.0 || self.rng.unit() < (-worse / heat).exp()
+    }
+
+    /// How much worse a change makes it, with what broken rules and capacities cost.
+    #[inline]
+    pub(super) fn worse(&self, change: Change) -> f64 {
+        change.cost as f64 + self.fine * change.broken as f64 + self.over_fine * change.over as f64
     }
 
     #[inline]

@@ -442,6 +442,12 @@ impl<'a> State<'a> {
         self.cost += change.cost;
     }
 
+    /// Whether a machine has a process of a service.
+    #[inline]
+    pub fn holds(&self, service: usize, machine: usize) -> bool {
+        self.on_machine.get(service, machine) > 0
+    }
+
     /// Takes a shift back; the cost is the caller's to restore.
     pub fn back(&mut self, p: usize, to: usize, geo: &Geography) {
         self.put(p, to, geo);

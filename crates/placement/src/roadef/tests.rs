@@ -136,7 +136,6 @@ fn the_small_instance_is_solved_to_the_end() {
         &first,
         &Effort {
             seed: 1,
-            hot: false,
             progress: &tries(20),
         },
     )
@@ -159,7 +158,6 @@ fn the_solver_and_the_judge_agree_on_the_cost() {
             &first,
             &Effort {
                 seed,
-                hot: seed % 2 == 1,
                 progress: &tries(40),
             },
         )
@@ -171,7 +169,6 @@ fn the_solver_and_the_judge_agree_on_the_cost() {
             &first,
             &Effort {
                 seed,
-                hot: seed % 2 == 1,
                 progress: &tries(40),
             },
         )

@@ -281,7 +281,7 @@ pub(crate) fn roadef(args: &RoadefArgs) -> Done {
     Ok(())
 }
 
-/// The best of one search a thread; every other one begins hot. With `cpu`, a thread's seconds are
+/// The best of one search a thread. With `cpu`, a thread's seconds are
 /// those that it really ran, so that other work on the machine does not count.
 pub(crate) fn search(
     model: &Model,
@@ -302,7 +302,6 @@ pub(crate) fn search(
             first,
             &Effort {
                 seed: seed.wrapping_mul(1000).wrapping_add(k as u64),
-                hot: k % 2 == 1,
                 progress: &|| used() / seconds.max(0.001),
             },
         )
