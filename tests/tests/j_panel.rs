@@ -106,7 +106,7 @@ async fn a_new_customer_comes_from_the_log_in_to_a_site_that_answers() -> Result
 async fn journey(person: &mut Person, summary: &Summary) -> Result<()> {
     let name = format!("journey-{}", std::process::id());
     let provider = Undine::provider(summary);
-    let account = provider.run(&["account", "create", &name])?;
+    let account = provider.run(&["account", "create", &name, "--plan", "standard"])?;
     let account = account["id"].as_str().context("an id")?.to_owned();
 
     let link = link_in(&owner_link(summary)?, summary)?;
@@ -129,15 +129,16 @@ async fn journey(person: &mut Person, summary: &Summary) -> Result<()> {
     let begun = Instant::now();
     person.clicks = 0;
     person.click("form .primary").await?;
+    person.sees("No sites yet").await?;
     person.click("main .primary").await?;
     let host = format!("{name}.localhost");
     person.write("[name=domain]", &host).await?;
     person.click("[name=runtime][value=php]").await?;
     person.click("main form .primary").await?;
-    person.sees("answers").await?;
+    person.sees("answers\nOpen it").await?;
     let told_s = begun.elapsed().as_secs_f64();
     person.click("a.button.primary[rel=noreferrer]").await?;
-    person.sees(&host).await?;
+    person.sees("This site is ready").await?;
     let seen = person.browser.driver.current_url().await?;
     ensure!(seen.host_str() == Some(&host), "the browser is at {seen}");
     let (clicks, seen_s) = (person.clicks, begun.elapsed().as_secs_f64());

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use undine_api::Problem;
 use undine_api::public::{CreateSite, Site};
+use undine_model::lifecycle::SiteState;
 
 use super::cluster::ALL;
 use super::fields::Fields;
@@ -37,6 +38,8 @@ pub struct Row {
     pub runtime: String,
     /// Where it answers.
     pub url: String,
+    /// Whether somebody answers there.
+    pub opens: bool,
 }
 
 impl From<Site> for Row {
@@ -50,6 +53,10 @@ impl From<Site> for Row {
             error: site.error.unwrap_or_default(),
             runtime: site.runtime.to_string(),
             url: site.url,
+            opens: matches!(
+                site.state,
+                SiteState::Active | SiteState::Suspended | SiteState::Failed
+            ),
         }
     }
 }

@@ -395,9 +395,9 @@ async fn adds_a_site(scripts: bool) {
         .await;
     browser.click("main form .primary").await;
     if scripts {
-        browser.until("answers").await;
+        browser.until("answers\nOpen it").await;
     } else {
-        while !browser.text().await.contains("answers\n") {
+        while !browser.text().await.contains("answers\nOpen it") {
             assert!(since.elapsed() < Duration::from_secs(30));
             browser.tell("refresh", json!({})).await;
         }
@@ -449,7 +449,7 @@ async fn by_keyboard_alone_a_site_is_added() {
     }
     browser.tab_to("main form .primary").await;
     browser.press(ENTER).await;
-    browser.until("answers").await;
+    browser.until("answers\nOpen it").await;
     let site = world.get("/v1/sites").await;
     assert_eq!(site.text("/items/0/runtime"), "php");
 }
