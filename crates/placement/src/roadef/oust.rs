@@ -61,7 +61,7 @@ impl Search<'_> {
             return;
         }
         for (q, at) in done.into_iter().rev() {
-            self.state.back(q, at, self.geo);
+            self.state.put(q, at, self.geo);
         }
         self.state.cost = before.0;
     }

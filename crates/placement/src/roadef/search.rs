@@ -296,9 +296,9 @@ impl Search<'_> {
     /// Undoes what [`Search::send`] did last; the cost is the caller's to restore.
     fn take_back(&mut self, sent: &Sent) {
         let [p, at, to] = sent.back;
-        self.state.back(p, at, self.geo);
+        self.state.put(p, at, self.geo);
         if let Some(q) = sent.instead {
-            self.state.back(q, to, self.geo);
+            self.state.put(q, to, self.geo);
         }
     }
 

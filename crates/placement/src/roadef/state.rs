@@ -448,11 +448,6 @@ impl<'a> State<'a> {
         self.on_machine.get(service, machine) > 0
     }
 
-    /// Takes a shift back; the cost is the caller's to restore.
-    pub fn back(&mut self, p: usize, to: usize, geo: &Geography) {
-        self.put(p, to, geo);
-    }
-
     /// The load and balance cost of a machine.
     #[inline]
     pub fn load_cost(&self, m: usize) -> i64 {
@@ -465,7 +460,8 @@ impl<'a> State<'a> {
         self.measured[m].1 > 0
     }
 
-    fn put(&mut self, p: usize, to: usize, geo: &Geography) {
+    /// Moves a process; the cost is the caller's to change.
+    pub fn put(&mut self, p: usize, to: usize, geo: &Geography) {
         let (from, home) = (self.now[p], self.first[p]);
         let s = self.model.processes[p].service;
         self.broken += self.recount(p, from, to, geo);
