@@ -30,32 +30,15 @@ pub struct Solution {
 const BATCH: usize = 2000;
 /// Large processes brought elsewhere between two looks at the clock.
 const OUSTS: usize = 8;
-/// One annealing run.
-struct Run {
-    /// When it ends, as a share of the time.
-    until: f64,
-    /// Heat at its begin and end, in usual steps.
-    heat: [f64; 2],
-    /// Begins with the first assignment, not with the best so far.
-    afresh: bool,
-}
-
-/// Where the largest processes stand is settled while it is hot, and rarely changed after that.
-const RUNS: [Run; 4] = [
-    run(0.6, [30.0, 0.2], true),
-    run(0.75, [0.4, 0.0], false),
-    run(0.9, [0.15, 0.0], false),
-    run(1.0, [0.05, 0.0], false),
+/// Annealing runs: the share of the time when each ends, and its heat at the begin and at the end, in
+/// usual steps. Each begins with the best so far. Where the largest processes stand is settled while
+/// it is hot, and rarely changed after that.
+const RUNS: [(f64, [f64; 2]); 4] = [
+    (0.6, [30.0, 0.2]),
+    (0.75, [0.4, 0.0]),
+    (0.9, [0.15, 0.0]),
+    (1.0, [0.05, 0.0]),
 ];
-
-const fn run(until: f64, heat: [f64; 2], afresh: bool) -> Run {
-    Run {
-        until,
-        heat,
-        afresh,
-    }
-}
-
 /// The least heat, in usual steps.
 const COLDEST: f64 = 2e-4;
 /// Share of the cost that is not worth a search.
@@ -91,18 +74,14 @@ pub fn solve(model: &Model, first: &[usize], effort: &Effort<'_>) -> Result<Solu
     let scale = search.usual_step();
     search.fine = scale;
     let mut begin = 0.0;
-    for run in &RUNS {
-        let from = if run.afresh {
-            first.to_vec()
-        } else {
-            search.best.assignment.clone()
-        };
-        search.state = State::new(model, first, &from, &geo);
+    for (until, heat) in RUNS {
+        let best = search.best.assignment.clone();
+        search.state = State::new(model, first, &best, &geo);
         // As cold as changes of the cost still matter, down to less than one unit.
         let cold = (search.best.cost as f64 * FINEST).clamp(0.3, (scale * COLDEST).max(0.3));
-        let heat = run.heat.map(|it| (it * scale).max(cold));
-        search.anneal(heat, begin, run.until, effort.progress);
-        begin = run.until;
+        let heat = heat.map(|it| (it * scale).max(cold));
+        search.anneal(heat, begin, until, effort.progress);
+        begin = until;
     }
     search.best.trials = search.trials;
     Ok(search.best)
