@@ -4,6 +4,9 @@
 (() => {
   const body = document.body;
   if (!body.dataset.live) return;
+  // The answer to a form that was refused stays as it is: the page fetched again would not have
+  // the reason, nor what was typed.
+  if (performance.getEntriesByType("navigation")[0]?.responseStatus >= 400) return;
   const every = Number(body.dataset.live) * 1000;
   let busy = false, again = false, timer = 0;
 
@@ -23,13 +26,17 @@
     if (from.nodeType === 3) { if (from.data !== to.data) from.data = to.data; return; }
     if (from.nodeType !== 1 || held(from)) return;
     attributes(from, to);
-    const old = [...from.childNodes], fresh = [...to.childNodes];
-    fresh.forEach((node, i) => {
-      if (!old[i]) from.append(document.importNode(node, true));
-      else if (same(old[i], node)) morph(old[i], node);
-      else old[i].replaceWith(document.importNode(node, true));
-    });
-    old.slice(fresh.length).forEach((node) => node.remove());
+    const old = [...from.childNodes];
+    let next = 0;
+    for (const node of to.childNodes) {
+      // What stands further down has moved up: a form stays the form that somebody fills in.
+      const found = old.findIndex((it, i) => i >= next && same(it, node));
+      if (found < 0) { from.insertBefore(document.importNode(node, true), old[next] ?? null); continue; }
+      old.slice(next, found).forEach((it) => it.remove());
+      morph(old[found], node);
+      next = found + 1;
+    }
+    old.slice(next).forEach((it) => it.remove());
   }
 
   async function refresh() {
