@@ -28,6 +28,7 @@ use crate::proxy::Gate;
 use crate::table::Routes;
 use crate::tls::{self, TlsError};
 use crate::traffic::Traffic;
+use crate::whole::Asker;
 
 /// How an edge runs.
 #[derive(Debug, Clone)]
@@ -203,6 +204,7 @@ impl Parts {
             true => Some(AccessLog::start().map_err(StartError::AccessLog)?),
             false => None,
         };
+        let conf = conf(settings);
         let gate = Gate {
             routes: Arc::clone(&self.routes),
             instances: Arc::clone(&self.instances),
@@ -217,8 +219,9 @@ impl Parts {
                 Arc::clone(&self.metrics),
             )),
             lines: Arc::clone(&self.lines),
+            asker: Asker::new(&conf),
         };
-        let mut proxy = HttpProxy::new(gate, Arc::new(conf(settings)));
+        let mut proxy = HttpProxy::new(gate, Arc::new(conf));
         proxy.handle_init_modules();
         let tls = tls::server_config(Arc::clone(&self.routes))?;
         Ok(Door {

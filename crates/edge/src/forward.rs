@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{HOST, HeaderName, HeaderValue};
+use http::header::{CONNECTION, HOST, HeaderName, HeaderValue};
 use pingora::Result;
 use pingora::http::RequestHeader;
 
@@ -33,9 +33,8 @@ pub fn prepare(request: &mut RequestHeader, visitor: Visitor<'_>) -> Result<()> 
     let asked = host::authority(request).and_then(|text| HeaderValue::from_bytes(text).ok());
     to_origin_form(request)?;
     if let Some(asked) = asked {
-        if !request.headers.contains_key(HOST) {
-            request.insert_header(HOST, asked.clone())?;
-        }
+        // Told by the name that it was routed by, whatever else the head says.
+        request.insert_header(HOST, asked.clone())?;
         request.insert_header("X-Forwarded-Host", asked)?;
     }
     if let Some(client) = visitor.client {
@@ -45,6 +44,36 @@ pub fn prepare(request: &mut RequestHeader, visitor: Visitor<'_>) -> Result<()> 
     request.insert_header("X-Forwarded-Proto", scheme)?;
     request.insert_header("X-Request-Id", visitor.request_id)?;
     Ok(())
+}
+
+/// Takes out what is meant for us alone: the fields of one hop, and those that `Connection` names
+/// (RFC 9110 §7.6.1).
+pub fn strip_hops(request: &mut RequestHeader) {
+    let named: Vec<HeaderName> = request
+        .headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in &named {
+        request.remove_header(name);
+    }
+    for name in [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+    ] {
+        request.remove_header(name);
+    }
 }
 
 /// Names that only an edge may say. An underscore counts as a dash: CGI cannot tell them apart.
@@ -165,6 +194,38 @@ mod tests {
         assert_eq!(all(&request, "host"), ["a.test:8443"]);
         assert_eq!(all(&request, "x-custom"), ["stays"]);
         assert_eq!(request.headers.len(), 6, "{:?}", request.headers);
+    }
+
+    #[test]
+    fn what_one_hop_says_to_the_next_goes_no_further() {
+        let mut request = RequestHeader::build("GET", b"http://a.test/", None).unwrap();
+        for (name, value) in [
+            ("Host", "b.test"),
+            ("Connection", "close, X-Secret"),
+            ("Connection", "Cookie2 , host"),
+            ("X-Secret", "1"),
+            ("Keep-Alive", "timeout=5"),
+            ("TE", "trailers"),
+            ("Proxy-Authorization", "Basic Zm9v"),
+            ("Upgrade", "h2c"),
+            ("HTTP2-Settings", "AAMAAABk"),
+            ("Authorization", "Bearer x"),
+        ] {
+            request.append_header(name, value).unwrap();
+        }
+        strip_hops(&mut request);
+        prepare(&mut request, VISITOR).unwrap();
+        assert_eq!(
+            all(&request, "host"),
+            ["a.test"],
+            "the one it was routed by"
+        );
+        assert_eq!(all(&request, "authorization"), ["Bearer x"]);
+        for gone in ["connection", "x-secret", "keep-alive", "te", "upgrade"] {
+            assert!(all(&request, gone).is_empty(), "{gone}");
+        }
+        assert!(all(&request, "proxy-authorization").is_empty());
+        assert!(all(&request, "http2-settings").is_empty());
     }
 
     #[test]

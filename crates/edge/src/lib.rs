@@ -25,6 +25,7 @@ mod traffic;
 mod upstream;
 mod verdict;
 mod wait;
+mod whole;
 
 pub use door::ListenError;
 pub use edge::{Edge, Settings, StartError};

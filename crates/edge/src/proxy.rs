@@ -28,6 +28,7 @@ use crate::table::{Entry, Routes};
 use crate::traffic::{Answered, Traffic};
 use crate::upstream::{Next, SILENCE, is_safe};
 use crate::verdict::Verdict;
+use crate::whole::Asker;
 
 /// A visitor who takes nothing for so long is gone.
 const TAKE: Duration = Duration::from_secs(60);
@@ -52,6 +53,8 @@ pub struct Gate {
     pub holds: Arc<Holds>,
     /// Connections to servers.
     pub lines: Arc<Lines>,
+    /// Asks servers for whole answers.
+    pub asker: Asker,
 }
 
 /// One request on its way.
@@ -191,7 +194,8 @@ impl ProxyHttp for Gate {
 
     async fn request_filter(&self, session: &mut Session, request: &mut Request) -> Result<bool> {
         match self.judge(session, request) {
-            Verdict::Forward => return Ok(false),
+            Verdict::Forward if !Self::takes_whole(session, request) => return Ok(false),
+            Verdict::Forward => self.answer_whole(session, request).await?,
             Verdict::Show(page) => page::show(session, page, &request.id).await?,
             Verdict::Say(page, words) => page::say(session, page, &words, &request.id).await?,
             Verdict::Redirect(to) => page::redirect(session, &to, &request.id).await?,

@@ -177,7 +177,8 @@ pub fn is_safe(session: &Session) -> bool {
     session.req_header().method.is_safe()
 }
 
-fn may_be_silent(session: &Session) -> bool {
+/// May its answer be silent for long: a stream of events, or an upgraded connection?
+pub fn may_be_silent(session: &Session) -> bool {
     let accept = session.req_header().headers.get(ACCEPT);
     let events = accept.is_some_and(|accept| {
         let text = accept.as_bytes();

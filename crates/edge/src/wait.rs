@@ -67,7 +67,7 @@ fn weight(session: &mut Session) -> usize {
 /// Resolves when the visitor leaves. A short body is taken in meanwhile, because a connection shows
 /// its end only behind it; the proxy sends it from its buffer. A long one stays where it is, so
 /// that its visitor's leaving shows only later.
-async fn gone(session: &mut Session) -> Box<Error> {
+pub async fn gone(session: &mut Session) -> Box<Error> {
     let is_h2 = session.is_http2();
     if !is_h2 && !session.is_body_empty() {
         if length(session).is_none_or(|length| length > BODY) {

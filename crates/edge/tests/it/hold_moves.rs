@@ -137,7 +137,7 @@ async fn a_post_never_goes_by_a_kept_connection_that_may_be_dead() {
 }
 
 /// Says this to every request and closes; tells how many came.
-async fn says(words: &'static str) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+async fn says(words: String) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let asked: Arc<AtomicUsize> = Arc::default();
@@ -145,7 +145,7 @@ async fn says(words: &'static str) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let count = Arc::clone(&count);
+            let (count, words) = (Arc::clone(&count), words.clone());
             tokio::spawn(async move {
                 if let Ok(1..) = stream.read(&mut [0; 4096]).await {
                     count.fetch_add(1, Ordering::SeqCst);
@@ -158,10 +158,10 @@ async fn says(words: &'static str) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_not_asked_for_again() {
+async fn a_long_answer_that_breaks_off_is_not_asked_for_again() {
     let world = World::new().await;
-    let words = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf";
-    let (address, asked) = says(words).await;
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 600000\r\n\r\n";
+    let (address, asked) = says(format!("{head}{}half", "x".repeat(300_000))).await;
     world.put(route("a.test", to(&[address]))).await;
     let mut stream = TcpStream::connect(world.http()).await.unwrap();
     let request = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -177,7 +177,7 @@ async fn an_answer_that_breaks_off_is_not_asked_for_again() {
 #[tokio::test]
 async fn a_request_that_breaks_its_server_each_time_is_not_repeated_for_long() {
     let world = World::new().await;
-    let (address, asked) = says("").await;
+    let (address, asked) = says(String::new()).await;
     world.put(route("a.test", to(&[address]))).await;
     let began = Instant::now();
     let answer = world.get("a.test", "/").await;

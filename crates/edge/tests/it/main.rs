@@ -14,3 +14,4 @@ mod program;
 mod routing;
 mod secure;
 mod support;
+mod whole;
