@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use undine_api::internal::NodeReport;
 use undine_link::{CallError, ControlClient, Method};
 
 use crate::agent::Agent;
@@ -34,24 +33,55 @@ impl Changed {
     }
 }
 
-/// Reports for ever. The log tells when control goes out of reach and when it is back, not every
-/// report in between.
+/// Says reports to somebody.
+trait Says {
+    /// Says how things are now; a regular report also tells what changes all the time.
+    fn say(&self, regular: bool) -> impl Future<Output = Result<(), CallError>> + Send;
+}
+
+/// An agent's reports, said to control.
+struct ToControl {
+    agent: Arc<Agent>,
+    control: ControlClient,
+}
+
+impl Says for ToControl {
+    async fn say(&self, regular: bool) -> Result<(), CallError> {
+        let report = self.agent.report(regular).await;
+        self.control
+            .call::<serde_json::Value>(
+                Method::POST,
+                "/internal/v1/nodes/report",
+                Some(&report),
+                DEADLINE,
+            )
+            .await
+            .map(drop)
+    }
+}
+
+/// Reports for ever.
 pub async fn run(agent: Arc<Agent>, control: ControlClient) {
+    let changed = agent.changed().clone();
+    keep_saying(&ToControl { agent, control }, &changed, AGAIN).await;
+}
+
+/// The log tells when control goes out of reach and when it is back, not every report in between.
+async fn keep_saying(says: &impl Says, changed: &Changed, again: Duration) {
     let (mut silent, mut owed) = (false, false);
     let mut tick = tokio::time::interval(EVERY);
     loop {
         let regular = tokio::select! {
             _ = tick.tick() => true,
-            () = agent.changed().wait() => {
+            () = changed.wait() => {
                 tokio::time::sleep(GATHER).await;
                 false
             }
-            () = tokio::time::sleep(AGAIN), if owed => false,
+            () = tokio::time::sleep(again), if owed => false,
         };
-        let report = agent.report(regular).await;
-        let sent = send(&control, &report).await;
-        owed = sent.as_ref().is_err_and(CallError::is_transient);
-        match sent {
+        let said = says.say(regular).await;
+        owed = said.as_ref().is_err_and(CallError::is_transient);
+        match said {
             Ok(()) if silent => {
                 silent = false;
                 tracing::info!("control takes reports again");
@@ -66,14 +96,66 @@ pub async fn run(agent: Arc<Agent>, control: ControlClient) {
     }
 }
 
-async fn send(control: &ControlClient, report: &NodeReport) -> Result<(), CallError> {
-    control
-        .call::<serde_json::Value>(
-            Method::POST,
-            "/internal/v1/nodes/report",
-            Some(report),
-            DEADLINE,
-        )
-        .await
-        .map(drop)
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Answers in this order, then takes everything; writes down what was said.
+    struct Control {
+        answers: Mutex<VecDeque<CallError>>,
+        heard: Mutex<Vec<bool>>,
+    }
+
+    impl Says for Control {
+        async fn say(&self, regular: bool) -> Result<(), CallError> {
+            self.heard.lock().unwrap().push(regular);
+            self.answers.lock().unwrap().pop_front().map_or(Ok(()), Err)
+        }
+    }
+
+    /// What was said until nothing more comes for a while.
+    async fn heard(answers: Vec<CallError>, change: bool) -> Vec<bool> {
+        let control = Control {
+            answers: Mutex::new(answers.into()),
+            heard: Mutex::default(),
+        };
+        let changed = Changed::default();
+        if change {
+            changed.tell();
+        }
+        let saying = keep_saying(&control, &changed, Duration::from_millis(20));
+        let quiet = Duration::from_secs(1);
+        assert!(tokio::time::timeout(quiet, saying).await.is_err());
+        control.heard.into_inner().unwrap()
+    }
+
+    fn nobody() -> CallError {
+        CallError::Unreachable {
+            peer: "control".to_owned(),
+            source: None,
+        }
+    }
+
+    fn nonsense() -> CallError {
+        CallError::Unexpected {
+            peer: "control".to_owned(),
+            detail: "no JSON".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_took_is_said_again_until_somebody_does() {
+        let said = heard(vec![nobody(), nobody()], false).await;
+        assert_eq!(said, [true, false, false]);
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_or_refused_for_good_waits_for_the_next_change() {
+        assert_eq!(heard(vec![], false).await, [true]);
+        assert_eq!(heard(vec![nonsense()], false).await, [true]);
+        assert_eq!(heard(vec![nonsense()], true).await.len(), 2);
+    }
 }

@@ -23,7 +23,7 @@ use crate::bench::cluster::Cluster;
 use crate::bench::flags::Flags;
 use crate::trial::crowd::{Crowd, Held};
 use crate::trial::fleet::{Fleet, Member};
-use crate::trial::journal::{Journal, now_ms};
+use crate::trial::journal::{Journal, Log, now_ms};
 use crate::up::supervise;
 use checker::Violation;
 use plan::{Fault, Inventory, Round};
@@ -131,10 +131,12 @@ impl Chaos<'_> {
                 }
             }
         }
-        let found = crowd.dismiss().and_then(Held::all);
-        let log = self.journal.log(|log| log.clone());
-        let held = found.as_deref().unwrap_or_default();
-        let verdict = checker::judge(&log, held);
+        let (held, deaf) = match crowd.dismiss() {
+            Ok(held) => (held, None),
+            Err(error) => (Held::default(), Some(error)),
+        };
+        let log = self.judged(&held);
+        let verdict = checker::judge(&log, &held.found);
         let outcome = told::Outcome {
             seed,
             rounds: done,
@@ -143,11 +145,23 @@ impl Chaos<'_> {
             not_recovered: self.not_recovered,
             verdict,
         };
-        told::write(&self.cluster.machine, &outcome, &log, held)?;
-        match trouble {
+        told::write(&self.cluster.machine, &outcome, &log, &held.found)?;
+        match trouble.or(deaf) {
             Some(error) => Err(error),
-            None => found.map(drop).and_then(|()| outcome.pass()),
+            None => held.all().map(drop).and_then(|()| outcome.pass()),
         }
+    }
+
+    /// What visitors met, without the writes to sites that do not tell what they hold: nothing is
+    /// known of these, neither good nor bad.
+    fn judged(&self, held: &Held) -> Log {
+        for error in &held.silent {
+            println!("  not judged: {error:#}");
+        }
+        let mut log = self.journal.log(|log| log.clone());
+        log.writes
+            .retain(|it| held.found.iter().any(|found| found.site == it.site));
+        log
     }
 
     /// The judge has to find a mistake that was planted.
@@ -156,15 +170,9 @@ impl Chaos<'_> {
         let came_out = plant.bring_out(&mut self);
         let held = crowd.dismiss();
         came_out?;
-        let Held { found, silent } = held?;
-        for error in &silent {
-            println!("  not judged: {error:#}");
-        }
-        let mut log = self.journal.log(|log| log.clone());
+        let held = held?;
         // A site that does not answer would prove nothing about the judge.
-        log.writes
-            .retain(|it| found.iter().any(|held| held.site == it.site));
-        let verdict = checker::judge(&log, &found);
+        let verdict = checker::judge(&self.judged(&held), &held.found);
         let (lost, twice) = (verdict.lost_writes.len(), verdict.double_owner.len());
         let stale = verdict.stale_reads.len();
         println!(
