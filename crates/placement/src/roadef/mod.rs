@@ -4,6 +4,7 @@
 //! that a moving process needs on both sides, balance. All values are whole numbers.
 
 mod check;
+mod counts;
 mod generate;
 mod model;
 mod oust;

@@ -101,11 +101,17 @@ impl Search<'_> {
                     1 => self.state.first[q],
                     _ => self.rng.below(machines),
                 };
-                let Some(change) = self.state.shift_change(q, to, self.geo) else {
+                let Some(loads) = self.state.shift_loads(q, to) else {
                     continue;
                 };
+                let wins = |value: (i64, f64)| best.as_ref().is_none_or(|b| value < b.0);
+                if !wins((loads.over, self.at_best(loads))) {
+                    continue;
+                }
+                let broken = self.state.rule_change(&[(q, to)], self.geo);
+                let change = Change { broken, ..loads };
                 let value = (change.over, self.worse(change));
-                if best.as_ref().is_none_or(|b| value < b.0) {
+                if wins(value) {
                     best = Some((value, q, to, change));
                 }
             }

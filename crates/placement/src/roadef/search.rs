@@ -3,8 +3,9 @@
 use crate::rng::Rng;
 
 use super::check::{self, CheckError};
+use super::counts::Geography;
 use super::model::Model;
-use super::state::{Change, Geography, State};
+use super::state::{Change, State};
 
 /// How long to search.
 pub struct Effort<'a> {
@@ -188,9 +189,8 @@ impl Search<'_> {
             } else {
                 self.rng.below(self.state.model.machines.len())
             };
-            if let Some(change) = self.state.shift_change(p, to, self.geo)
-                && self.accepts(change, heat)
-            {
+            let loads = self.state.shift_loads(p, to);
+            if let Some(change) = self.accepted(loads, [(p, to)], heat) {
                 self.state.shift(p, to, change, self.geo);
                 self.note();
             }
@@ -202,13 +202,36 @@ impl Search<'_> {
             } else {
                 self.rng.below(count)
             };
-            if let Some(change) = self.state.swap_change(p, q, self.geo)
-                && self.accepts(change, heat)
-            {
+            let loads = self.state.swap_loads(p, q);
+            if let Some(change) = self.accepted(loads, self.state.exchange(p, q), heat) {
                 self.state.swap(p, q, change, self.geo);
                 self.note();
             }
         }
+    }
+
+    /// The change, if these moves are accepted. Most are not, and of most of them their loads say
+    /// so already: rules are counted only where that may help.
+    fn accepted<const N: usize>(
+        &mut self,
+        loads: Option<Change>,
+        moves: [(usize, usize); N],
+        heat: f64,
+    ) -> Option<Change> {
+        let mut change = loads?;
+        let limit = -self.rng.unit().ln() * heat;
+        if self.at_best(change) > limit {
+            return None;
+        }
+        change.broken = self.state.rule_change(&moves, self.geo);
+        (self.worse(change) <= limit).then_some(change)
+    }
+
+    /// How much worse a change makes it at least, whose rules are not counted: it cannot mend more
+    /// than are broken.
+    #[inline]
+    pub(super) fn at_best(&self, loads: Change) -> f64 {
+        self.worse(loads) - self.fine * self.state.broken as f64
     }
 
     /// One process goes where another makes room by going elsewhere.

@@ -1,58 +1,7 @@
 //! The solver's state: a move costs what it touches, two machines and one or two services.
 
-use std::collections::HashMap;
-
+use super::counts::{Counts, Geography};
 use super::model::Model;
-
-/// Tables up to this many cells are kept densely.
-const DENSE: usize = 48_000_000;
-
-/// Counters by service and place, dense where that is affordable.
-enum Counts {
-    Dense { width: usize, cells: Vec<u16> },
-    Sparse(HashMap<(u32, u32), u16>),
-}
-
-impl Counts {
-    fn new(services: usize, width: usize) -> Self {
-        if services.saturating_mul(width) <= DENSE {
-            Self::Dense {
-                width,
-                cells: vec![0; services * width],
-            }
-        } else {
-            Self::Sparse(HashMap::new())
-        }
-    }
-
-    #[inline]
-    fn get(&self, service: usize, at: usize) -> u16 {
-        match self {
-            Self::Dense { width, cells } => cells[service * width + at],
-            Self::Sparse(map) => map.get(&(service as u32, at as u32)).copied().unwrap_or(0),
-        }
-    }
-
-    #[inline]
-    fn add(&mut self, service: usize, at: usize, by: i16) -> u16 {
-        match self {
-            Self::Dense { width, cells } => {
-                let cell = &mut cells[service * *width + at];
-                *cell = cell.wrapping_add_signed(by);
-                *cell
-            }
-            Self::Sparse(map) => {
-                let cell = map.entry((service as u32, at as u32)).or_default();
-                *cell = cell.wrapping_add_signed(by);
-                let now = *cell;
-                if now == 0 {
-                    map.remove(&(service as u32, at as u32));
-                }
-                now
-            }
-        }
-    }
-}
 
 /// What a move would change.
 #[derive(Debug, Clone, Copy)]
@@ -97,39 +46,6 @@ pub(super) struct State<'a> {
     most_moved: usize,
     pub processes_on: Vec<Vec<u32>>,
     position: Vec<u32>,
-}
-
-fn densely(values: impl Iterator<Item = usize>) -> (Vec<usize>, usize) {
-    let mut ids = HashMap::new();
-    let out: Vec<usize> = values
-        .map(|v| {
-            let next = ids.len();
-            *ids.entry(v).or_insert(next)
-        })
-        .collect();
-    (out, ids.len())
-}
-
-/// Locations and neighbourhoods numbered without gaps.
-pub(super) struct Geography {
-    location: Vec<usize>,
-    neighbourhood: Vec<usize>,
-    locations: usize,
-    neighbourhoods: usize,
-}
-
-impl Geography {
-    pub fn new(model: &Model) -> Self {
-        let (location, locations) = densely(model.machines.iter().map(|m| m.location));
-        let (neighbourhood, neighbourhoods) =
-            densely(model.machines.iter().map(|m| m.neighbourhood));
-        Self {
-            location,
-            neighbourhood,
-            locations,
-            neighbourhoods,
-        }
-    }
 }
 
 impl<'a> State<'a> {
@@ -322,12 +238,18 @@ impl<'a> State<'a> {
 
     /// The change of cost when `p` moves to `to`, or `None` when a hard rule forbids it.
     pub fn shift_change(&mut self, p: usize, to: usize, geo: &Geography) -> Option<Change> {
+        let change = self.shift_loads(p, to)?;
+        let broken = self.rule_change(&[(p, to)], geo);
+        Some(Change { broken, ..change })
+    }
+
+    /// The same without the rules that it would break, which take longest to count.
+    pub fn shift_loads(&mut self, p: usize, to: usize) -> Option<Change> {
         let from = self.now[p];
         let s = self.model.processes[p].service;
         if from == to || self.on_machine.get(s, to) > 0 {
             return None;
         }
-        let broken = self.rule_change(&[(p, to)], geo);
         let after = [
             self.measure(from, usize::MAX, p),
             self.measure(to, p, usize::MAX),
@@ -337,13 +259,20 @@ impl<'a> State<'a> {
         let by = self.moved_change(p, to);
         Some(Change {
             cost: loads + moves + self.service_change(&[(s, by)]),
-            broken,
+            broken: 0,
             over,
         })
     }
 
     /// The change of cost when `p` and `q` change places.
     pub fn swap_change(&mut self, p: usize, q: usize, geo: &Geography) -> Option<Change> {
+        let change = self.swap_loads(p, q)?;
+        let broken = self.rule_change(&self.exchange(p, q), geo);
+        Some(Change { broken, ..change })
+    }
+
+    /// The same without the rules that it would break.
+    pub fn swap_loads(&mut self, p: usize, q: usize) -> Option<Change> {
         let (a, b) = (self.now[p], self.now[q]);
         let (s, t) = (
             self.model.processes[p].service,
@@ -352,7 +281,6 @@ impl<'a> State<'a> {
         if a == b || (s != t && (self.on_machine.get(s, b) > 0 || self.on_machine.get(t, a) > 0)) {
             return None;
         }
-        let broken = self.rule_change(&[(p, b), (q, a)], geo);
         let (loads, over) = self.load_change(a, b, [self.measure(a, q, p), self.measure(b, p, q)]);
         let moves = self.move_cost(p, b) + self.move_cost(q, a)
             - self.move_cost(p, a)
@@ -360,13 +288,18 @@ impl<'a> State<'a> {
         let changes = [(s, self.moved_change(p, b)), (t, self.moved_change(q, a))];
         Some(Change {
             cost: loads + moves + self.service_change(&changes),
-            broken,
+            broken: 0,
             over,
         })
     }
 
+    /// Two processes that change places, and where each goes.
+    pub fn exchange(&self, p: usize, q: usize) -> [(usize, usize); 2] {
+        [(p, self.now[q]), (q, self.now[p])]
+    }
+
     /// How many more spread and dependency rules the moves would break.
-    fn rule_change(&mut self, moves: &[(usize, usize)], geo: &Geography) -> i64 {
+    pub fn rule_change(&mut self, moves: &[(usize, usize)], geo: &Geography) -> i64 {
         if moves
             .iter()
             .all(|&(p, _)| !self.bound[self.model.processes[p].service])
