@@ -196,6 +196,16 @@ fn route(host: &str, site: &Site, target: Target, certificate: Option<Certificat
     }
 }
 
+/// Do the edges know of the site? If not, its address leads nowhere.
+pub fn is_routed(site: &Site) -> bool {
+    match site.state {
+        SiteState::Deleted | SiteState::Deleting | SiteState::Creating => false,
+        // It failed before it ever answered.
+        SiteState::Failed => site.applied_version > 0,
+        SiteState::Suspended | SiteState::Active => true,
+    }
+}
+
 /// None: the edges know nothing of the site.
 fn target(
     site: &Site,
@@ -203,14 +213,10 @@ fn target(
     account_suspended: bool,
     words: Option<String>,
 ) -> Option<Target> {
-    match site.state {
-        SiteState::Deleted | SiteState::Deleting | SiteState::Creating => return None,
-        // It failed before it ever answered.
-        SiteState::Failed if site.applied_version == 0 => return None,
-        SiteState::Suspended => return Some(Target::Suspended { words }),
-        SiteState::Failed | SiteState::Active => {}
+    if !is_routed(site) {
+        return None;
     }
-    if account_suspended {
+    if account_suspended || site.state == SiteState::Suspended {
         return Some(Target::Suspended { words });
     }
     Some(whereabouts(server))

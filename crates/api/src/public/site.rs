@@ -40,6 +40,9 @@ answers! {
         pub uid: u32,
         /// Where visitors find it.
         pub url: String,
+        /// Do the edges know of it? Not before it was applied once, and not once it was deleted.
+        #[serde(default)]
+        pub routed: bool,
         /// When it was made.
         pub created_at: i64,
         /// When it was last changed.

@@ -12,6 +12,7 @@ use super::paging::PageWish;
 use crate::control::{Control, PublicPorts};
 use crate::manifests::settings_of;
 use crate::refusal::{Refusal, Result};
+use crate::routes::is_routed;
 
 /// A site as the API shows it.
 pub async fn show(db: &impl Db, site: undine_store::Site) -> Result<Site> {
@@ -41,6 +42,7 @@ fn shown(site: undine_store::Site, aliases: Vec<DomainName>, ports: PublicPorts)
     Site {
         settings: settings_of(&site),
         url: url_of(&site.domain, ports),
+        routed: is_routed(&site),
         id: site.id,
         domain: site.domain,
         aliases,

@@ -7,7 +7,6 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use undine_api::Problem;
 use undine_api::public::{CreateSite, Site};
-use undine_model::lifecycle::SiteState;
 
 use super::cluster::ALL;
 use super::fields::Fields;
@@ -53,10 +52,7 @@ impl From<Site> for Row {
             error: site.error.unwrap_or_default(),
             runtime: site.runtime.to_string(),
             url: site.url,
-            opens: matches!(
-                site.state,
-                SiteState::Active | SiteState::Suspended | SiteState::Failed
-            ),
+            opens: site.routed,
         }
     }
 }

@@ -744,3 +744,48 @@ async fn a_customer_adds_a_site_by_one_form_and_it_answers() {
         assert!(shown.text.len() < 100 << 10, "{page} is light");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_is_opened_from_its_page_once_its_server_has_had_it() {
+    let world = World::new().await;
+    let node = world.node("node-1", Bytes::gib(8)).await;
+    world.server("web-1", "web-php").await;
+    let (account, _) = world.account("bakery").await;
+    let mut owner = owner(&world).await;
+    let fails = async |bad: bool| {
+        let mut state = node.state();
+        state.bad_domains.clear();
+        if bad {
+            let why = "the test says no".to_owned();
+            state.bad_domains.insert("one.localhost".to_owned(), why);
+        }
+    };
+    let mut shows = async |page: &str, state: &str| {
+        let text = owner.get(page).await.text;
+        assert!(text.contains(state), "{state}: {text}");
+        text.contains("Open it")
+    };
+    fails(true).await;
+    let wish = json!({"domain": "one.localhost", "account": account, "runtime": "php"});
+    let made = world.post("/v1/sites", wish).await.expect(202);
+    let path = format!("/v1/sites/{}", made.text("/site/id"));
+    let page = path.replace("/v1", "");
+    let ended = world.ended(&made.text("/operation/id")).await;
+    assert_eq!(ended["state"], "failed", "{ended}");
+    assert!(!shows(&page, "Try again").await, "it never answered");
+    assert_eq!(world.get(&path).await.text("/routed"), "false");
+
+    fails(false).await;
+    let retried = world.post(&format!("{path}/retry"), json!({})).await;
+    world.done(&retried.expect(202)).await;
+    assert!(shows(&page, "Suspend").await, "it answers");
+
+    // A change that fails leaves what was there before.
+    fails(true).await;
+    let changed = json!({"aliases": ["www.one.localhost"]});
+    let changed = world.change("PATCH", &path, Some(changed)).await;
+    let ended = world.ended(&changed.expect(202).text("/operation/id")).await;
+    assert_eq!(ended["state"], "failed", "{ended}");
+    assert!(shows(&page, "Try again").await, "it still answers");
+    assert_eq!(world.get(&path).await.text("/routed"), "true");
+}
