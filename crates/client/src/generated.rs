@@ -11,10 +11,10 @@ use undine_api::public::{
     FenceNode, FileEntry, FilePage, Image, InstallApp, Instance, JoinToken, List, LogLines,
     MailSettings, MailTried, MetricResolution, MetricSubject, Metrics, MoveFile, NewJoinToken,
     NewToken, Node, Operation, PackFiles, Plan, Profile, Release, ReleaseOperation, Reseller,
-    Rollback, Server, ServerOperation, SetBmc, Site, SiteDns, SiteOperation, SupportBundle, Token,
-    TryMail, UnpackFile, UpdateAccount, UpdateDnsSettings, UpdateFailoverPolicy,
-    UpdateMailSettings, UpdateNode, UpdatePlan, UpdateReseller, UpdateServer, UpdateSite, WhatIf,
-    WhatIfAnswer, WhoAmI,
+    Rollback, Server, ServerOperation, SetBmc, Site, SiteDns, SiteOperation, SupportBundle,
+    SuspendReseller, Token, TryMail, UnpackFile, UpdateAccount, UpdateDnsSettings,
+    UpdateFailoverPolicy, UpdateMailSettings, UpdateNode, UpdatePlan, UpdateReseller, UpdateServer,
+    UpdateSite, WhatIf, WhatIfAnswer, WhoAmI,
 };
 use undine_model::lifecycle::OperationState;
 use undine_model::{
@@ -1580,6 +1580,54 @@ impl Client {
             .request(Method::PATCH, &["v1", "resellers", &id.to_string()], &[])
             .header("if-match", if_match)
             .json(body);
+        self.answer(request).await
+    }
+
+    /// Suspends a reseller.
+    ///
+    /// `POST /v1/resellers/{id}/suspend`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn suspend_reseller(
+        &self,
+        id: ResellerId,
+        if_match: &str,
+        idempotency_key: &str,
+        body: &SuspendReseller,
+    ) -> Result<Reseller, ClientError> {
+        let request = self
+            .request(
+                Method::POST,
+                &["v1", "resellers", &id.to_string(), "suspend"],
+                &[],
+            )
+            .header("if-match", if_match)
+            .header("idempotency-key", idempotency_key)
+            .json(body);
+        self.answer(request).await
+    }
+
+    /// Ends the suspension of a reseller.
+    ///
+    /// `POST /v1/resellers/{id}/unsuspend`
+    ///
+    /// # Errors
+    /// Control cannot be reached or refuses.
+    pub async fn unsuspend_reseller(
+        &self,
+        id: ResellerId,
+        if_match: &str,
+        idempotency_key: &str,
+    ) -> Result<Reseller, ClientError> {
+        let request = self
+            .request(
+                Method::POST,
+                &["v1", "resellers", &id.to_string(), "unsuspend"],
+                &[],
+            )
+            .header("if-match", if_match)
+            .header("idempotency-key", idempotency_key);
         self.answer(request).await
     }
 

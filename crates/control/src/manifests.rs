@@ -20,6 +20,7 @@ use undine_store::{
 };
 
 use crate::app::plans::limits_of;
+use crate::app::reseller_suspend::is_off;
 use crate::control::Control;
 use crate::operations::{Outcome, Trouble};
 
@@ -310,7 +311,8 @@ async fn site_specs(control: &Control, sites: &[Site]) -> Outcome<Vec<SiteSpec>>
 async fn account_caps(control: &Control, id: AccountId) -> Outcome<(Caps, bool)> {
     let account = control.store.accounts().get(id).await?;
     let plan = control.store.plans().get(account.plan).await?;
-    Ok((limits_of(&plan).site, account.state.is_suspended()))
+    let suspended = is_off(&control.store, &account).await?;
+    Ok((limits_of(&plan).site, suspended))
 }
 
 fn site_spec(site: &Site, aliases: Vec<DomainName>, caps: Caps, suspended: bool) -> SiteSpec {

@@ -1,17 +1,18 @@
 //! The routing table of the edges, made from the records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use undine_api::edge::{Certificate, Panel, PanelInstance, Route, RouteUpdate, Target};
 use undine_model::lifecycle::{ServerState, SiteState};
 use undine_model::{AccountId, ServerId, SiteId, epoch_address};
 use undine_store::{
-    Db, InstanceFilter, RouteChanges, Server, ServerFilter, Site, SiteCertificateFilter,
-    SiteFilter, Tx, Wanted,
+    Account, Db, InstanceFilter, ResellerFilter, ResellerState, RouteChanges, Server, ServerFilter,
+    Site, SiteCertificateFilter, SiteFilter, Tx, Wanted,
 };
 
 use crate::app::brand::{self, Brand, Owner};
+use crate::app::reseller_suspend::is_off;
 use crate::clock::now_ms;
 use crate::control::Control;
 use crate::refusal::Result;
@@ -122,9 +123,10 @@ async fn of_host(control: &Control, brands: &Brands, host: &str) -> Result<Optio
         return Ok(None);
     };
     let account = control.store.accounts().find(site.account).await?;
-    let suspended = account
-        .as_ref()
-        .is_none_or(|account| account.state.is_suspended());
+    let suspended = match &account {
+        Some(account) => is_off(&control.store, account).await?,
+        None => true,
+    };
     let seller = account.and_then(|account| account.reseller);
     let words = words_of(brands, seller);
     let Some(target) = target(&site, &server, suspended, words) else {
@@ -149,12 +151,19 @@ async fn all(control: &Control, brands: &Brands) -> Result<Vec<Route>> {
         .into_iter()
         .map(|server| (server.id, server))
         .collect();
+    let closed = ResellerFilter {
+        state: Some(ResellerState::SuspendedWithCustomers),
+        ..ResellerFilter::default()
+    };
+    let closed = store.resellers().all(&closed).await?;
+    let closed: BTreeSet<Owner> = closed.into_iter().map(|it| Some(it.id)).collect();
+    let off = |it: &Account| it.state.is_suspended() || closed.contains(&it.reseller);
     let suspended: BTreeMap<AccountId, (bool, Owner)> = store
         .accounts()
         .all(&Default::default())
         .await?
         .into_iter()
-        .map(|it| (it.id, (it.state.is_suspended(), it.reseller)))
+        .map(|it| (it.id, (off(&it), it.reseller)))
         .collect();
     let mut certificates: BTreeMap<String, Certificate> = store
         .certificates()

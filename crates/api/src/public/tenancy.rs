@@ -34,6 +34,8 @@ answers! {
         pub limits: ResellerLimits,
         /// What its accounts have together.
         pub uses: ResellerUse,
+        /// Whether it may work.
+        pub state: ResellerState,
         /// When it was made.
         pub created_at: i64,
         /// Counts its changes.
@@ -165,8 +167,20 @@ choices! {
         Active,
         /// Its sites show the page for suspended sites.
         Suspended,
+        /// They do because its reseller is suspended with its customers; it is not itself.
+        SuspendedWithReseller,
         /// Being removed.
         Deleting,
+    }
+
+    /// Whether a reseller may work.
+    pub enum ResellerState {
+        /// It may.
+        Active,
+        /// Its people and tokens may look, and change nothing; its customers are served.
+        Suspended,
+        /// The same, and its customers' sites show the page for suspended sites.
+        SuspendedWithCustomers,
     }
 
     /// What the bearer of a token is.
@@ -247,6 +261,13 @@ requests! {
     pub struct UpdateReseller {
         /// Its limits, all of them.
         pub limits: ResellerLimits,
+    }
+
+    /// A wish to suspend a reseller.
+    pub struct SuspendReseller {
+        /// Its customers too: their sites show the page for suspended sites.
+        #[serde(default)]
+        pub with_customers: bool,
     }
 
     /// A wish for a plan.

@@ -91,6 +91,19 @@ pub enum Reseller {
         #[command(flatten)]
         limits: LimitFlags,
     },
+    /// Let its people and tokens look and change nothing.
+    Suspend {
+        /// Name or id.
+        reseller: String,
+        /// Its customers too: their sites show the page for suspended sites.
+        #[arg(long)]
+        with_customers: bool,
+    },
+    /// Let it work again; customers that are suspended themselves stay so.
+    Unsuspend {
+        /// Name or id.
+        reseller: String,
+    },
     /// Delete it with its people and tokens; it must have no accounts and no plans.
     Delete {
         /// Name or id.

@@ -1,14 +1,15 @@
 //! Resellers.
 
 use anyhow::Result;
-use undine_api::public::{CreateReseller, ResellerLimits, UpdateReseller};
+use undine_api::public::{CreateReseller, ResellerLimits, SuspendReseller, UpdateReseller};
 use undine_client::new_key;
 
 use super::{ANY, Context, confirm, every, file};
 use crate::args::{LimitFlags, Reseller};
 
-const RESELLERS: [(&str, &str); 8] = [
+const RESELLERS: [(&str, &str); 9] = [
     ("NAME", "name"),
+    ("STATE", "state"),
     ("ACCOUNTS", "uses.accounts"),
     ("OF", "limits.accounts"),
     ("SITES", "uses.sites"),
@@ -35,6 +36,21 @@ pub async fn run(context: &Context, command: Reseller) -> Result<()> {
             context.tell(&answer)
         }
         Reseller::Limits { reseller, limits } => change(context, &reseller, limits).await,
+        Reseller::Suspend {
+            reseller,
+            with_customers,
+        } => {
+            let id = context.reseller(&reseller).await?;
+            let (client, wish) = (&context.client, SuspendReseller { with_customers });
+            let answer = client.suspend_reseller(id, ANY, &new_key(), &wish).await?;
+            context.tell(&answer)
+        }
+        Reseller::Unsuspend { reseller } => {
+            let id = context.reseller(&reseller).await?;
+            let (client, key) = (&context.client, new_key());
+            let answer = client.unsuspend_reseller(id, ANY, &key).await?;
+            context.tell(&answer)
+        }
         Reseller::Delete { reseller, sure } => {
             confirm(&sure, "deleting a reseller")?;
             let id = context.reseller(&reseller).await?;

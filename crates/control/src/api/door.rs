@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::extract::too_large;
 use crate::app::caller::Caller;
+use crate::app::reseller_suspend::{self, behind};
 use crate::clock::{now_ms, sha256};
 use crate::control::Control;
 use crate::refusal::{Refusal, Result};
@@ -78,6 +79,9 @@ async fn pass(control: &Control, mut request: Request, next: Next) -> Result<Res
         request.extensions().clone(),
     )
     .await?;
+    if !request.method().is_safe() {
+        caller.may_change()?;
+    }
     request.extensions_mut().insert(caller.clone());
     let path = request.uri().path();
     // Streamed through: their size is judged where they are taken.
@@ -128,6 +132,7 @@ async fn caller(
     let narrow = token.sites.as_ref();
     Ok(Caller {
         sites: narrow.map(|ids| ids.iter().map(|id| SiteId::from_uuid(*id)).collect()),
+        stopped: reseller_suspend::stopped(&control.store, behind(&token)).await?,
         token,
         person: None,
         request_id: id,

@@ -6,10 +6,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use undine_model::ResellerId;
+use undine_store::ResellerState as Kept;
 
 use super::extract::{Asked, Body, Gone, IfMatch, NamedQuery, PathId, Provider, SellerReader};
 use super::reply::{Answer, Reply};
-use crate::app::resellers;
+use crate::app::{reseller_suspend, resellers};
 use crate::control::Control;
 use crate::refusal::Result;
 
@@ -18,6 +19,8 @@ pub fn routes() -> OpenApiRouter<Control> {
     OpenApiRouter::new()
         .routes(routes!(list_resellers, create_reseller))
         .routes(routes!(get_reseller, update_reseller, delete_reseller))
+        .routes(routes!(suspend_reseller))
+        .routes(routes!(unsuspend_reseller))
 }
 
 /// Lists the resellers; a reseller sees itself.
@@ -110,4 +113,47 @@ async fn delete_reseller(
     resellers::delete(&control, &caller, id, expected)
         .await
         .map(|()| Gone)
+}
+
+/// Suspends a reseller: its people and tokens look and change nothing; with its customers their
+/// sites show the page for suspended sites too.
+#[utoipa::path(
+    post,
+    path = "/v1/resellers/{id}/suspend",
+    tag = "resellers",
+    params(("id" = ResellerId, Path, description = "The reseller.")),
+    request_body = SuspendReseller,
+    responses((status = 200, description = "Here it is.", body = Reseller))
+)]
+async fn suspend_reseller(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<ResellerId>,
+    IfMatch(expected): IfMatch,
+    Body(wish): Body<SuspendReseller>,
+) -> Answer<Reseller> {
+    let state = match wish.with_customers {
+        true => Kept::SuspendedWithCustomers,
+        false => Kept::Suspended,
+    };
+    let reseller = reseller_suspend::set(&control, &caller, id, expected, state).await?;
+    Ok(Reply::at(reseller.version, reseller))
+}
+
+/// Ends the suspension of a reseller; customers that are suspended themselves stay so.
+#[utoipa::path(
+    post,
+    path = "/v1/resellers/{id}/unsuspend",
+    tag = "resellers",
+    params(("id" = ResellerId, Path, description = "The reseller.")),
+    responses((status = 200, description = "Here it is.", body = Reseller))
+)]
+async fn unsuspend_reseller(
+    Provider(caller): Provider,
+    State(control): State<Control>,
+    PathId(id): PathId<ResellerId>,
+    IfMatch(expected): IfMatch,
+) -> Answer<Reseller> {
+    let reseller = reseller_suspend::set(&control, &caller, id, expected, Kept::Active).await?;
+    Ok(Reply::at(reseller.version, reseller))
 }

@@ -54,8 +54,10 @@ const POSTS_THAT_CHANGE: &[&str] = &[
     "start_server",
     "stop_server",
     "suspend_account",
+    "suspend_reseller",
     "suspend_site",
     "unsuspend_account",
+    "unsuspend_reseller",
     "unsuspend_site",
 ];
 

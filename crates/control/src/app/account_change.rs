@@ -3,9 +3,10 @@
 use serde_json::json;
 use undine_api::public::{Account, UpdateAccount};
 use undine_model::AccountId;
-use undine_store::{Db, SiteFilter, TokenFilter};
+use undine_store::{Db, Site, SiteFilter, TokenFilter, Tx};
 
 use super::caller::{Caller, Expected};
+use super::reseller_suspend::takes;
 use super::{accounts, plans, reseller_limits, tokens};
 use crate::clock::now_ms;
 use crate::control::Control;
@@ -53,6 +54,10 @@ pub async fn update(
         account.reseller = plan.reseller;
         plans::sites_change(&tx, id).await?;
     }
+    if was_sold_by != account.reseller {
+        // Another seller has other words for suspended sites, or is suspended with its customers.
+        sites_changed(&tx, &sites_of(&tx, id).await?).await?;
+    }
     let account = tx.accounts().update(&account, now_ms()).await?;
     if was_sold_by.is_some() && was_sold_by != account.reseller {
         // To whom it goes is nothing that its former seller is told.
@@ -74,6 +79,14 @@ pub async fn update(
     accounts::show(&control.store, account).await
 }
 
+async fn sites_of(tx: &Tx, id: AccountId) -> Result<Vec<Site>> {
+    let filter = SiteFilter {
+        account: Some(id),
+        ..SiteFilter::default()
+    };
+    Ok(tx.sites().all(&filter).await?)
+}
+
 /// Suspends an account, or ends that: all its sites follow.
 pub async fn set_suspended(
     control: &Control,
@@ -93,6 +106,14 @@ pub async fn set_suspended(
         )
         .remedy("Ask the provider."));
     }
+    if !suspended && account.state == Kept::Active && takes(&tx, &account).await? {
+        return Err(Refusal::conflict(
+            "reseller-suspended",
+            "The reseller is suspended",
+            "The account is suspended with its reseller, not itself.",
+        )
+        .remedy("End the reseller's suspension, or put the account on a plan of yours."));
+    }
     account.state = match (suspended, caller.is_provider()) {
         (true, true) => Kept::Held,
         (true, false) => Kept::Suspended,
@@ -100,14 +121,7 @@ pub async fn set_suspended(
     };
     let account = tx.accounts().update(&account, now_ms()).await?;
     plans::sites_change(&tx, id).await?;
-    let sites = tx
-        .sites()
-        .all(&SiteFilter {
-            account: Some(id),
-            ..SiteFilter::default()
-        })
-        .await?;
-    sites_changed(&tx, &sites).await?;
+    sites_changed(&tx, &sites_of(&tx, id).await?).await?;
     let action = if suspended {
         "account.suspend"
     } else {

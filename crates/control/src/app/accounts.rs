@@ -3,10 +3,12 @@
 use serde_json::json;
 use undine_api::public::{Account, AccountState, AccountUse, CreateAccount, List};
 use undine_model::{AccountId, Slug};
+use undine_store::AccountState as Kept;
 use undine_store::{AccountFilter, DatabaseFilter, Db, SiteFilter};
 
 use super::caller::Caller;
 use super::paging::PageWish;
+use super::reseller_suspend::takes;
 use super::{plans, reseller_limits};
 use crate::clock::{new_id, now_ms};
 use crate::control::Control;
@@ -26,17 +28,17 @@ pub(super) async fn show(db: &impl Db, account: undine_store::Account) -> Result
         sites: db.sites().count(&sites).await? as u32,
         databases: db.databases().count(&databases).await? as u32,
     };
+    let state = match account.state {
+        Kept::Active if takes(db, &account).await? => AccountState::SuspendedWithReseller,
+        Kept::Active => AccountState::Active,
+        Kept::Suspended | Kept::Held => AccountState::Suspended,
+        Kept::Deleting => AccountState::Deleting,
+    };
     Ok(Account {
         id: account.id,
         name: account.name,
         plan: account.plan,
-        state: match account.state {
-            undine_store::AccountState::Active => AccountState::Active,
-            undine_store::AccountState::Suspended | undine_store::AccountState::Held => {
-                AccountState::Suspended
-            }
-            undine_store::AccountState::Deleting => AccountState::Deleting,
-        },
+        state,
         uses,
         reseller: account.reseller,
         created_at: account.created_at,
@@ -156,7 +158,7 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateAccount) -> 
         updated_at: now,
         name: wish.name,
         plan: plan.id,
-        state: undine_store::AccountState::Active,
+        state: Kept::Active,
         reseller: plan.reseller,
     };
     let tx = control.store.begin().await?;

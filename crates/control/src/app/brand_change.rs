@@ -11,6 +11,7 @@ use super::brand::{self, Brand, Owner, PROVIDER, logo_key, of_reseller, read, wi
 use super::caller::Caller;
 use super::colour::Colour;
 use super::picture;
+use super::reseller_suspend::is_off;
 use crate::clock::{now_ms, sha256};
 use crate::control::Control;
 use crate::refusal::{Refusal, Result};
@@ -136,7 +137,8 @@ async fn tell_edges(tx: &Tx, owner: Owner) -> Result<()> {
             ..SiteFilter::default()
         };
         let mut sites = tx.sites().all(&filter).await?;
-        sites.retain(|site| account.state.is_suspended() || site.state == SiteState::Suspended);
+        let off = is_off(tx, &account).await?;
+        sites.retain(|site| off || site.state == SiteState::Suspended);
         sites_changed(tx, &sites).await?;
     }
     Ok(())

@@ -2,10 +2,11 @@
 
 use serde_json::Value as Json;
 use undine_api::public::Scope;
-use undine_model::{AccountId, ResellerId, SiteId};
+use undine_model::{AccountId, ResellerId, SiteId, Slug};
 use undine_store::{Account, Audit, Db, PersonId, Role, Token, Tx};
 use uuid::Uuid;
 
+use super::reseller_suspend;
 use crate::clock::{new_id, now_ms};
 use crate::control::Control;
 use crate::refusal::{Refusal, Result};
@@ -19,6 +20,8 @@ pub struct Caller {
     pub person: Option<PersonId>,
     /// The only sites of its account that it reaches; without, the account whole.
     pub sites: Option<Vec<SiteId>>,
+    /// The name of the reseller that it comes from, while that is suspended.
+    pub stopped: Option<Slug>,
     /// The request.
     pub request_id: Uuid,
     /// From where.
@@ -164,6 +167,17 @@ impl Caller {
     ) -> Result<()> {
         let row = self.row(action, subject, (None, seller), "ok", data);
         Ok(tx.audit().insert(&row).await?)
+    }
+
+    /// Refuses every change while the reseller that it comes from is suspended.
+    pub fn may_change(&self) -> Result<()> {
+        match &self.stopped {
+            None => Ok(()),
+            Some(name) => Err(reseller_suspend::refused(
+                name,
+                self.token.made_by.is_some(),
+            )),
+        }
     }
 
     /// Refuses what is an account's whole matter to whoever reaches single sites of it.

@@ -33,6 +33,7 @@ mod reach;
 pub mod releases;
 pub mod reports;
 pub mod reseller_limits;
+pub mod reseller_suspend;
 pub mod resellers;
 pub mod reset;
 pub mod second;

@@ -52,6 +52,7 @@ pub async fn revoke(control: &Control, viewer: &Viewer, id: LoginId) -> Result<(
 pub async fn switch(control: &Control, viewer: &Viewer, to: Option<AccountId>) -> Result<()> {
     let staff = viewer.person.staff != Staff::None;
     if let Some(account) = to {
+        viewer.caller.may_change()?;
         let known = match viewer.person.staff {
             Staff::Owner | Staff::Operator | Staff::Support => {
                 control.store.accounts().find(account).await?.is_some()

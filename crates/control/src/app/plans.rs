@@ -4,7 +4,7 @@ use serde_json::json;
 use undine_api::public::{CreatePlan, List, Plan, PlanLimits, UpdatePlan};
 use undine_manifest::Caps;
 use undine_model::{Bytes, PlanId, ResellerId};
-use undine_store::{AccountFilter, Db, ManifestChange, PlanFilter, SiteFilter, Tx};
+use undine_store::{AccountFilter, Db, ManifestChange, PlanFilter, Site, SiteFilter, Tx};
 
 use super::caller::{Caller, Expected};
 use super::paging::{PageWish, list};
@@ -238,17 +238,19 @@ pub async fn update(
     Ok(show(plan))
 }
 
-/// All sites of an account are to be sent to their servers anew; the servers.
-pub async fn sites_change(
-    tx: &Tx,
-    account: undine_model::AccountId,
-) -> Result<Vec<undine_model::ServerId>> {
+/// All sites of an account are to be sent to their servers anew.
+pub async fn sites_change(tx: &Tx, account: undine_model::AccountId) -> Result<()> {
     let filter = SiteFilter {
         account: Some(account),
         ..SiteFilter::default()
     };
+    tell_servers(tx, &tx.sites().all(&filter).await?).await
+}
+
+/// These sites are to be sent to their servers anew.
+pub async fn tell_servers(tx: &Tx, sites: &[Site]) -> Result<()> {
     let mut by_server: std::collections::BTreeMap<_, Vec<ManifestChange>> = Default::default();
-    for site in tx.sites().all(&filter).await? {
+    for site in sites {
         by_server
             .entry(site.server)
             .or_default()
@@ -257,7 +259,7 @@ pub async fn sites_change(
     for (server, changes) in &by_server {
         tx.manifests().changed(*server, changes).await?;
     }
-    Ok(by_server.into_keys().collect())
+    Ok(())
 }
 
 /// Removes a plan that no account is on.

@@ -2,9 +2,10 @@
 
 use serde_json::json;
 use undine_api::public::{
-    CreateReseller, List, Reseller, ResellerLimits, ResellerUse, UpdateReseller,
+    CreateReseller, List, Reseller, ResellerLimits, ResellerState, ResellerUse, UpdateReseller,
 };
 use undine_model::{ResellerId, Slug};
+use undine_store::ResellerState as Kept;
 use undine_store::{AccountFilter, Db, PersonFilter, PlanFilter, ResellerFilter, TokenFilter, Tx};
 
 use super::caller::{Caller, Expected};
@@ -39,12 +40,17 @@ pub(super) async fn uses_of(db: &impl Db, id: ResellerId) -> Result<ResellerUse>
     })
 }
 
-async fn show(db: &impl Db, reseller: undine_store::Reseller) -> Result<Reseller> {
+pub(super) async fn show(db: &impl Db, reseller: undine_store::Reseller) -> Result<Reseller> {
     Ok(Reseller {
         limits: limits_of(&reseller),
         uses: uses_of(db, reseller.id).await?,
         id: reseller.id,
         name: reseller.name,
+        state: match reseller.state {
+            Kept::Active => ResellerState::Active,
+            Kept::Suspended => ResellerState::Suspended,
+            Kept::SuspendedWithCustomers => ResellerState::SuspendedWithCustomers,
+        },
         created_at: reseller.created_at,
         version: reseller.version,
     })
@@ -142,6 +148,7 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateReseller) ->
         limits: json!(wish.limits),
         brand: None,
         host: None,
+        state: Kept::Active,
     };
     let tx = control.store.begin().await?;
     tx.resellers().insert(&reseller).await?;

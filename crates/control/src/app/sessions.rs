@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::caller::Caller;
 use super::reach::reach;
-use super::{passwords, second};
+use super::{passwords, reseller_suspend, second};
 use crate::clock::{new_id, new_secret, now_ms, sha256};
 use crate::control::Control;
 use crate::refusal::{Refusal, Result};
@@ -187,7 +187,10 @@ pub async fn of(control: &Control, secret: &str, place: &Place) -> Result<Option
 }
 
 async fn made(store: &Store, person: Person, mut login: Login, place: &Place) -> Result<Viewer> {
-    let reach = reach(store, &person, login.account).await?;
+    let stopped = reseller_suspend::stopped(store, person.reseller).await?;
+    // Nobody of a suspended reseller acts for a customer.
+    let last = login.account.filter(|_| stopped.is_none());
+    let reach = reach(store, &person, last).await?;
     login.account = reach.account;
     let token = Token {
         id: TokenId::from_uuid(login.id.uuid()),
@@ -199,6 +202,7 @@ async fn made(store: &Store, person: Person, mut login: Login, place: &Place) ->
         role: reach.role,
         account: reach.account,
         reseller: person.reseller,
+        made_by: None,
         sites: None,
         scopes: reach.scopes.iter().map(|it| (*it).to_owned()).collect(),
         expires_at: Some(login.expires_at),
@@ -212,6 +216,7 @@ async fn made(store: &Store, person: Person, mut login: Login, place: &Place) ->
             token,
             person: Some(person.id),
             sites: reach.sites,
+            stopped,
             request_id: place.request_id,
             ip: place.ip.clone(),
         },

@@ -12,6 +12,7 @@ use undine_store::{
 
 use super::caller::Caller;
 use super::plans::limits_of;
+use super::reseller_suspend::takes;
 use super::{accounts, brand, operations, reseller_limits, servers, sites};
 use crate::clock::{new_id, now_ms};
 use crate::control::Control;
@@ -24,7 +25,7 @@ const MOST_ALIASES: usize = 50;
 /// Makes a site and the operation that brings it up.
 pub async fn create(control: &Control, caller: &Caller, wish: CreateSite) -> Result<SiteOperation> {
     let account = accounts::meant(control, caller, wish.account.as_deref()).await?;
-    if account.state != AccountState::Active {
+    if account.state != AccountState::Active || takes(&control.store, &account).await? {
         return Err(Refusal::conflict(
             "account-suspended",
             "The account is suspended",

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::caller::{Caller, Expected, scope_word};
 use super::paging::{PageWish, list};
+use super::reseller_suspend::behind;
 use super::{accounts, resellers, sites};
 use crate::clock::{new_id, new_secret, now_ms, sha256};
 use crate::control::{Control, PROGRAM};
@@ -64,6 +65,7 @@ pub fn fresh(
         role,
         account,
         reseller: None,
+        made_by: None,
         sites: None,
         scopes,
         expires_at,
@@ -143,6 +145,7 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateToken) -> Re
     let expires_at = wish.ttl_s.map(|ttl| now_ms() + i64::from(ttl) * 1000);
     let (mut token, secret) = fresh(&wish.name, reach.role, reach.account, scopes, expires_at);
     (token.reseller, token.sites) = (reach.reseller, sites);
+    token.made_by = behind(&caller.token).filter(|_| token.account.is_some());
     let tx = control.store.begin().await?;
     tx.tokens().insert(&token).await?;
     let data = json!({"name": token.name, "scopes": token.scopes, "sites": token.sites});

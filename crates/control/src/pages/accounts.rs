@@ -37,6 +37,7 @@ fn row(account: &Account) -> Row {
     let (state, class) = match account.state {
         AccountState::Active => ("active", ""),
         AccountState::Suspended => ("suspended", "off"),
+        AccountState::SuspendedWithReseller => ("suspended with its reseller", "off"),
         AccountState::Deleting => ("being deleted", "busy"),
     };
     Row {

@@ -144,6 +144,10 @@ async fn admitted(control: &Control, who: Who, scope: Scope, request: Request) -
         if !viewer.caller.has(scope) {
             return Err(Refusal::forbidden("Your role does not allow that.").remedy(REMEDY));
         }
+        // What is only the person's own stays theirs: their password, their sessions.
+        if !parts.method.is_safe() && scope != Scope::Billing {
+            viewer.caller.may_change()?;
+        }
     }
     // A form of the way in is nobody's yet, even in a browser where somebody is logged in.
     let belongs = who != Who::Anybody || parts.method == Method::GET;

@@ -43,6 +43,8 @@ pub struct Frame {
     pub csrf: String,
     /// For whom staff acts.
     pub acting: Option<String>,
+    /// The reseller that they are of, while it is suspended.
+    pub stopped: Option<String>,
     /// Which instance answers.
     pub instance: String,
     /// Seconds after which a page is read again though nothing is told; measurements need it.
@@ -140,6 +142,7 @@ impl Frame {
             ),
             csrf: viewer.csrf.clone(),
             acting,
+            stopped: viewer.caller.stopped.as_ref().map(ToString::to_string),
             instance: control.name.to_string(),
             live,
             assets: &VERSION,

@@ -165,6 +165,8 @@ table! {
     POST "/resellers" Provider Manage resellers::create;
     GET "/resellers/{id}" Provider Read resellers::page;
     POST "/resellers/{id}" Provider Manage resellers::change;
+    POST "/resellers/{id}/suspend" Provider Manage resellers::suspend;
+    POST "/resellers/{id}/unsuspend" Provider Manage resellers::unsuspend;
     POST "/resellers/{id}/invite" Provider Manage resellers::invite;
     POST "/resellers/{id}/delete" Provider Manage resellers::delete;
     GET "/operations" Person Read operations::list;

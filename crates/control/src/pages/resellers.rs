@@ -4,7 +4,10 @@ use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::{Redirect, Response};
 use undine_api::Problem;
-use undine_api::public::{CreateReseller, PlanLimits, Reseller, ResellerLimits, UpdateReseller};
+use undine_api::public::{
+    CreateReseller, PlanLimits, Reseller, ResellerLimits, ResellerState, UpdateReseller,
+};
+use undine_store::ResellerState as Kept;
 
 use super::answer::{answered, reached};
 use super::cluster::ALL;
@@ -15,13 +18,15 @@ use super::usage::{Bar, bar};
 use crate::app::caller::Expected;
 use crate::app::invitations::{self, Invitation};
 use crate::app::sessions::Viewer;
-use crate::app::{people, resellers};
+use crate::app::{people, reseller_suspend, resellers};
 use crate::control::Control;
 use crate::refusal::Result;
 
 struct Row {
     id: String,
     name: String,
+    state: &'static str,
+    suspended: bool,
     bars: Vec<Bar>,
 }
 
@@ -31,6 +36,12 @@ impl From<&Reseller> for Row {
         Self {
             id: reseller.id.to_string(),
             name: reseller.name.to_string(),
+            state: match reseller.state {
+                ResellerState::Active => "",
+                ResellerState::Suspended => "suspended",
+                ResellerState::SuspendedWithCustomers => "suspended with its customers",
+            },
+            suspended: reseller.state != ResellerState::Active,
             bars: vec![
                 bar(
                     "Accounts",
@@ -199,6 +210,36 @@ pub async fn invite(
     let path = invitations::invite(&control, &viewer, wish).await?;
     let link = people::url(&control, &path).await?;
     one(&control, &viewer, &which, link, None).await
+}
+
+async fn set(control: &Control, viewer: &Viewer, which: &str, state: Kept) -> Result<Redirect> {
+    let (caller, id) = (&viewer.caller, id(which)?);
+    let reseller = reseller_suspend::set(control, caller, id, Expected::Any, state).await?;
+    Ok(Redirect::to(&page_of(&reseller)))
+}
+
+/// Suspends it, with its customers when that is ticked.
+pub async fn suspend(
+    State(control): State<Control>,
+    viewer: Viewer,
+    Path(which): Path<String>,
+    fields: Fields,
+) -> Result<Redirect> {
+    let state = match fields.some("with_customers") {
+        Some(_) => Kept::SuspendedWithCustomers,
+        None => Kept::Suspended,
+    };
+    set(&control, &viewer, &which, state).await
+}
+
+/// Ends that.
+pub async fn unsuspend(
+    State(control): State<Control>,
+    viewer: Viewer,
+    Path(which): Path<String>,
+    _: Fields,
+) -> Result<Redirect> {
+    set(&control, &viewer, &which, Kept::Active).await
 }
 
 /// Deletes it, if it has nothing any more.

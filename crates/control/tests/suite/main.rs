@@ -28,5 +28,6 @@ mod restarts;
 mod roads;
 mod scrub;
 mod second;
+mod suspended_resellers;
 mod undo;
 mod world;

@@ -784,7 +784,9 @@ async fn a_site_is_opened_from_its_page_once_its_server_has_had_it() {
     fails(true).await;
     let changed = json!({"aliases": ["www.one.localhost"]});
     let changed = world.change("PATCH", &path, Some(changed)).await;
-    let ended = world.ended(&changed.expect(202).text("/operation/id")).await;
+    let ended = world
+        .ended(&changed.expect(202).text("/operation/id"))
+        .await;
     assert_eq!(ended["state"], "failed", "{ended}");
     assert!(shows(&page, "Try again").await, "it still answers");
     assert_eq!(world.get(&path).await.text("/routed"), "true");

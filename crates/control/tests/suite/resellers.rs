@@ -7,7 +7,7 @@ use undine_model::Bytes;
 use crate::panel::{Browser, customer, link_in, owner};
 use crate::world::World;
 
-fn limits(sites: u32, memory_mib: u64) -> Value {
+pub fn limits(sites: u32, memory_mib: u64) -> Value {
     json!({"sites": sites, "databases": 2, "site": {
         "cpu": 500, "memory": memory_mib << 20, "processes": 50, "io_bytes_per_s": 1 << 20,
         "iops": 100, "disk": 64 << 20, "inodes": 1000,
@@ -15,7 +15,7 @@ fn limits(sites: u32, memory_mib: u64) -> Value {
 }
 
 /// A reseller with this much, and its token: both secrets.
-async fn reseller(world: &World, name: &str, accounts: u32, sites: u32) -> (String, String) {
+pub async fn reseller(world: &World, name: &str, accounts: u32, sites: u32) -> (String, String) {
     let mut most = limits(sites, 128);
     most["accounts"] = json!(accounts);
     let made = world
@@ -43,7 +43,7 @@ fn form(sites: &'static str, memory: &'static str) -> Vec<(&'static str, &'stati
 }
 
 /// Somebody of a reseller, logged in.
-async fn seller(owner: &mut Browser, world: &World, id: &str, email: &str) -> Browser {
+pub async fn seller(owner: &mut Browser, world: &World, id: &str, email: &str) -> Browser {
     let shown = owner.post(&format!("/resellers/{id}/invite"), &[]).await;
     assert_eq!(shown.status, 200, "{shown:?}");
     let mut browser = Browser::new(world, 0);

@@ -13,6 +13,7 @@ mod v0013_memory;
 mod v0015_mail;
 mod v0016_resellers;
 mod v0017_narrower;
+mod v0018_suspended_resellers;
 
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode,
@@ -38,6 +39,7 @@ impl MigratorTrait for Steps {
             Box::new(v0015_mail::Step),
             Box::new(v0016_resellers::Step),
             Box::new(v0017_narrower::Step),
+            Box::new(v0018_suspended_resellers::Step),
         ]
     }
 }

@@ -11,6 +11,18 @@ pub enum AuditKind {}
 /// An audit row's id.
 pub type AuditId = Id<AuditKind>;
 
+words! {
+    /// Whether a reseller may work.
+    ResellerState {
+        /// It may.
+        Active = "active",
+        /// Its people and tokens may look, and change nothing.
+        Suspended = "suspended",
+        /// The same, and its customers' sites show the page for suspended sites.
+        SuspendedWithCustomers = "suspended_with_customers",
+    }
+}
+
 record! {
     /// Somebody who sells hosting on: has plans and customers of its own, within limits.
     Reseller, "reseller" in "resellers", id ResellerId {
@@ -22,9 +34,11 @@ record! {
         brand: Option<Json>,
         /// The host name of its own that the panel has for them; no two have the same.
         host: Option<String>,
+        /// Whether it may work. What its accounts are themselves is theirs, and is not changed by it.
+        state: ResellerState,
     }
     /// Which resellers.
-    filter ResellerFilter { name: Slug, host: String }
+    filter ResellerFilter { name: Slug, host: String, state: ResellerState }
     frozen {}
 }
 
@@ -106,6 +120,8 @@ record! {
         account: Option<AccountId>,
         /// The reseller that it acts for.
         reseller: Option<ResellerId>,
+        /// The reseller that made it for one of its customers.
+        made_by: Option<ResellerId>,
         /// The only sites of its account that it reaches; without, the account whole.
         sites: Option<Vec<Uuid>>,
         /// What it may do; empty is all that its role may.

@@ -117,6 +117,7 @@ pub fn reseller(name: &str) -> Reseller {
         limits: json!({"accounts": 5}),
         brand: None,
         host: None,
+        state: ResellerState::Active,
     }
 }
 
@@ -150,6 +151,7 @@ pub fn token(secret: &str, account: Option<AccountId>) -> Token {
         },
         account,
         reseller: None,
+        made_by: None,
         sites: None,
         scopes: vec!["sites:write".to_owned()],
         expires_at: Some(T0 + 1_000),

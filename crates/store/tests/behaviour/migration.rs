@@ -27,6 +27,7 @@ const ROWS: &[&str] = &[
     include_str!("schema/v0015_mail.sql"),
     include_str!("schema/v0016_resellers.sql"),
     include_str!("schema/v0017_narrower.sql"),
+    include_str!("schema/v0018_suspended_resellers.sql"),
 ];
 
 /// Each step is applied to a database that already holds the rows of the steps before.
@@ -77,6 +78,11 @@ async fn every_row_is_read(store: &Store) {
     let account = account.unwrap().remove(0);
     let plan = store.plans().get(account.plan).await.unwrap();
     assert!(account.reseller.is_some() && account.reseller == plan.reseller);
+    let reseller = store.resellers().get(account.reseller.unwrap()).await;
+    let reseller = reseller.unwrap();
+    assert_eq!(reseller.state, ResellerState::SuspendedWithCustomers);
+    let tokens = store.tokens().all(&TokenFilter::default()).await.unwrap();
+    assert_eq!(tokens[0].made_by, Some(reseller.id));
     let people = store.people().all(&PersonFilter::default()).await.unwrap();
     assert_eq!(people[0].second.as_ref().unwrap()["last"], 7);
     let gone = store.sites().all(&SiteFilter::default()).await.unwrap();
@@ -289,6 +295,18 @@ async fn the_ninth_schema_is_as_it_was_released() {
         .await
         .unwrap();
     insta::assert_snapshot!("v0017_narrower", database.schema().await);
+}
+
+#[tokio::test]
+async fn the_tenth_schema_is_as_it_was_released() {
+    let database = crate::databases::EmptySqlite::new();
+    Store::connect(&database.url())
+        .await
+        .unwrap()
+        .migrate_by(Some(10))
+        .await
+        .unwrap();
+    insta::assert_snapshot!("v0018_suspended_resellers", database.schema().await);
 }
 
 /// Before there was a guard, two resellers could get one name: the oldest keeps it, the schema's
