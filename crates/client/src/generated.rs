@@ -1583,7 +1583,7 @@ impl Client {
         self.answer(request).await
     }
 
-    /// Suspends a reseller.
+    /// Suspends a reseller: its people and tokens look and change nothing; with its customers their sites show the page for suspended sites too.
     ///
     /// `POST /v1/resellers/{id}/suspend`
     ///
@@ -1608,7 +1608,7 @@ impl Client {
         self.answer(request).await
     }
 
-    /// Ends the suspension of a reseller.
+    /// Ends the suspension of a reseller; customers that are suspended themselves stay so.
     ///
     /// `POST /v1/resellers/{id}/unsuspend`
     ///
