@@ -12,7 +12,7 @@ impl World {
     pub(crate) fn check(&mut self) {
         for server in 0..self.acked.len() {
             // A store that went back says nothing before it was compared with what nodes have seen.
-            if self.verified[server] != self.store.generation {
+            if self.verified[server] != self.store.generation() {
                 continue;
             }
             if let Some(wrong) = self.member_without(server) {
@@ -57,7 +57,7 @@ impl World {
     fn server_wrong(&self, server: usize) -> Option<String> {
         let record = self.store.record(server);
         let name = format!("server {server} at epoch {}", record.epoch);
-        if self.store.blocked[server] {
+        if self.store.is_blocked(server) {
             return Some(format!("{name} is blocked"));
         }
         let Some(owner) = record.owner.map(ids::number) else {
@@ -80,7 +80,7 @@ impl World {
         if self.store.route(server) != record.epoch {
             return Some(format!("{name} is not routed"));
         }
-        let claim = self.store.claims[server];
+        let claim = self.store.claim_of(server);
         claim.map(|claim| format!("{name}: somebody still works on it: {claim:?}"))
     }
 }

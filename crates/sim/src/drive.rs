@@ -26,20 +26,17 @@ impl World {
         if !self.has_store(instance) {
             return;
         }
-        let mine = |claim: (usize, u64)| claim.0 == instance || claim.1 <= now;
-        if !self.store.claims[server].is_none_or(mine) {
+        let work = &self.instances[instance].work[server];
+        if work.token.is_some_and(|(_, until)| now < until)
+            || !self.store.claim(server, instance, now, CLAIM_MS)
+        {
             return;
         }
-        let work = &mut self.instances[instance].work[server];
-        if work.token.is_some_and(|(_, until)| now < until) {
-            return;
-        }
-        self.store.claims[server] = Some((instance, now + CLAIM_MS));
-        let generation = self.store.generation;
+        let generation = self.store.generation();
         if !self.is_clear(instance, server, generation) {
             return;
         }
-        let record = self.store.record(server).clone();
+        let record = self.store.read(server);
         let owner = record.owner.map(ids::number);
         let work = &mut self.instances[instance].work[server];
         work.read = Some(Read { record, generation });
@@ -83,17 +80,17 @@ impl World {
             .collect();
         // Whoever holds nothing, as the store remembers it, may hold what it has forgotten.
         let everyone: Vec<NodeId> = (0..self.nodes.len()).map(ids::node).collect();
-        let trust = memory::trust(self.store.record(server), &said, &everyone);
+        let trust = memory::trust(&self.store.read(server), &said, &everyone);
         match trust {
             Trust::Clear => {
                 here.clear[server] = generation;
-                self.store.blocked[server] = false;
+                self.store.block(server, None);
                 self.verified[server] = generation;
                 return true;
             }
             Trust::Blocked(why) => {
                 self.note(|| format!("server {server} is blocked: {why}"));
-                self.store.blocked[server] = true;
+                self.store.block(server, Some(&why));
             }
             Trust::Asking(_) => {
                 for node in 0..self.nodes.len() {
@@ -272,10 +269,7 @@ impl World {
     }
 
     fn release(&mut self, instance: usize, server: usize) {
-        let claim = &mut self.store.claims[server];
-        if claim.is_some_and(|(by, _)| by == instance) {
-            *claim = None;
-        }
+        self.store.release(server, instance, self.now);
         self.instances[instance].work[server].opened.clear();
     }
 

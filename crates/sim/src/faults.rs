@@ -264,14 +264,14 @@ impl World {
     /// The operator sees to servers of which somebody has seen more than the store remembers.
     pub(crate) fn operator(&mut self) {
         for server in 0..self.acked.len() {
-            if !self.store.blocked[server] {
+            if !self.store.is_blocked(server) {
                 continue;
             }
             let nodes = 0..self.nodes.len();
             let said: BTreeMap<_, _> = nodes
                 .map(|it| (ids::node(it), self.sighting(it, server)))
                 .collect();
-            match memory::adopt(self.store.record(server), &said) {
+            match memory::adopt(&self.store.read(server), &said) {
                 Ok(record) => {
                     self.note(|| format!("the operator adopts {record:?}"));
                     self.store.adopt(server, record);

@@ -112,7 +112,7 @@ impl World {
     fn share(&mut self, instance: usize) {
         let now = self.now;
         let here = &mut self.instances[instance];
-        self.store.heard[instance].clone_from(&here.heard);
+        let others = self.store.share(instance, &here.heard);
         let fenced = self.store.fenced().iter().enumerate();
         let silence_ms = self.policy.silence_ms;
         let known = fenced.map(|(node, it)| Known {
@@ -123,18 +123,8 @@ impl World {
         });
         let known: Vec<Known> = known.collect();
         here.watch.know(now, &known);
-        let mut ages = Vec::new();
-        for heard in self
-            .store
-            .heard
-            .iter()
-            .enumerate()
-            .filter(|(it, _)| *it != instance)
-        {
-            let heard = heard.1.iter().enumerate();
-            ages.extend(heard.filter_map(|(node, at)| Some((ids::node(node), now - (*at)?))));
-        }
-        here.watch.others(now, &ages);
+        let ages = others.iter().map(|(node, at)| (ids::node(*node), now - at));
+        here.watch.others(now, &ages.collect::<Vec<_>>());
     }
 
     fn judge(&mut self, instance: usize) {
@@ -191,7 +181,7 @@ impl World {
             instance,
             listed: listed.collect(),
         };
-        let generation = self.store.generation;
+        let generation = self.store.generation();
         self.order(instance, node, generation, clean);
     }
 
@@ -267,7 +257,7 @@ impl World {
     }
 
     fn lease(&mut self, instance: usize, node: usize, number: u64, confirm: bool) {
-        let generation = self.store.generation;
+        let generation = self.store.generation();
         let is_trusted = self.verified.iter().all(|it| *it == generation);
         let confirm = confirm && is_trusted && self.confirm(node);
         let owns = confirm.then(|| {

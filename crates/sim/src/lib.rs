@@ -17,7 +17,7 @@ mod disk;
 mod drive;
 mod faults;
 mod guard;
-mod ids;
+pub mod ids;
 mod instance;
 mod msg;
 mod node;
@@ -27,6 +27,8 @@ mod vm;
 mod world;
 
 pub use bug::Bug;
+pub use msg::Change;
+pub use store::{Claim, Database, Founding, Memory};
 pub use world::{Counts, World};
 
 /// Runs one seed.
@@ -39,14 +41,23 @@ pub fn run(seed: u64, bug: Option<Bug>) -> Result<Counts, String> {
 
 /// Runs one seed and keeps everything that happened, a line each.
 pub fn replay(seed: u64, bug: Option<Bug>) -> (Result<Counts, String>, Vec<String>) {
-    let mut world = World::new(seed, bug, true);
+    told(World::new(seed, bug, true))
+}
+
+/// Runs a world to its end and tells what happened in it, a line each.
+pub fn told(mut world: World) -> (Result<Counts, String>, Vec<String>) {
     let result = world.run();
     let trace = world.trace();
     (result, trace)
 }
 
-/// The first of these seeds that finds the mistake, how many were needed, and what was found.
-pub fn hunt(bug: Bug, seeds: std::ops::Range<u64>) -> Option<(u64, u64, String)> {
+/// The first of these seeds that, run so, finds the mistake, how many were needed, and what was
+/// found.
+pub fn hunt(
+    run: impl Fn(u64, Option<Bug>) -> Result<Counts, String>,
+    bug: Bug,
+    seeds: std::ops::Range<u64>,
+) -> Option<(u64, u64, String)> {
     let first = seeds.start;
     seeds.into_iter().find_map(|seed| {
         let found = run(seed, Some(bug)).err()?;

@@ -1,160 +1,139 @@
-//! The store, in memory, obeying the real one's rules: a change is taken in place of exactly the
-//! version that was read; a store that goes back to an earlier state is another generation, and
-//! what was begun against the old one is refused, as a broken connection would.
+//! The store: whether it answers, and the database that it is. [`Memory`] is one in memory, obeying
+//! the real one's rules; the tests bring the real one.
+
+use std::ops::{Deref, DerefMut};
 
 use undine_failover::membership::Record;
 
 use crate::msg::Change;
 
-/// Everything that is stored, so that it can go back.
-#[derive(Debug, Clone)]
-struct State {
-    records: Vec<Record>,
-    fenced: Vec<bool>,
-    confirmed: Vec<u64>,
-    routes: Vec<u64>,
-}
+mod memory;
+
+pub use memory::Memory;
 
 /// The claim of an operation: which instance, until when.
 pub type Claim = Option<(usize, u64)>;
 
-/// The store.
-#[derive(Debug)]
-pub struct Store {
-    now: State,
-    past: Vec<State>,
-    /// Rises when the store went back.
-    pub generation: u64,
-    /// It answers.
-    pub is_up: bool,
-    /// For each server, who works on it.
-    pub claims: Vec<Claim>,
-    /// For each instance, when it heard each node last.
-    pub heard: Vec<Vec<Option<u64>>>,
-    /// Servers that an operator must see to.
-    pub blocked: Vec<bool>,
-    /// Commits that were taken.
-    pub commits: u64,
-    has_compare_and_set: bool,
+/// What a database holds at the beginning.
+#[derive(Debug, Clone)]
+pub struct Founding {
+    /// The servers.
+    pub records: Vec<Record>,
+    /// How many nodes.
+    pub nodes: usize,
+    /// How many instances of control.
+    pub instances: usize,
+    /// A change is taken in place of the version that was read only; otherwise that mistake is
+    /// planted.
+    pub compares: bool,
 }
 
-/// States that can be gone back to.
-const PAST: usize = 4;
-
-impl Store {
-    /// A store with these servers on so many nodes.
-    pub fn new(
-        records: Vec<Record>,
-        nodes: usize,
-        instances: usize,
-        has_compare_and_set: bool,
-    ) -> Self {
-        let servers = records.len();
-        Self {
-            now: State {
-                routes: records.iter().map(|it| it.epoch).collect(),
-                records,
-                fenced: vec![false; nodes],
-                confirmed: vec![0; nodes],
-            },
-            past: Vec::new(),
-            generation: 1,
-            is_up: true,
-            claims: vec![None; servers],
-            heard: vec![vec![None; nodes]; instances],
-            blocked: vec![false; servers],
-            commits: 0,
-            has_compare_and_set,
-        }
-    }
-
+/// What the simulated control asks of a database. What takes `&self` is for whoever only looks on:
+/// it tells what was read last, and whoever changes anything reads it again.
+pub trait Database {
+    /// Rises when the database went back: what was begun against an earlier one is refused, as a
+    /// broken connection would.
+    fn generation(&self) -> u64;
     /// A server's record.
-    pub fn record(&self, server: usize) -> &Record {
-        &self.now.records[server]
-    }
-
+    fn record(&self, server: usize) -> &Record;
     /// The nodes that are declared dead.
-    pub fn fenced(&self) -> &[bool] {
-        &self.now.fenced
-    }
-
-    /// The epoch of a server's route.
-    pub fn route(&self, server: usize) -> u64 {
-        self.now.routes[server]
-    }
-
-    /// Takes a record in place of the version before it. Tells whether it did.
-    pub fn commit(&mut self, server: usize, change: &Change) -> bool {
-        let stands = self.now.records[server].version;
-        let is_dead = change.while_dead.is_none_or(|node| self.now.fenced[node]);
-        if !self.is_up || change.generation != self.generation || !is_dead {
-            return false;
-        }
-        if self.has_compare_and_set && stands != change.base {
-            return false;
-        }
-        self.remember();
-        self.now.records[server] = change.record.clone();
-        true
-    }
-
-    /// An operator lets a record follow what the nodes say.
-    pub fn adopt(&mut self, server: usize, record: Record) {
-        self.remember();
-        self.now.records[server] = record;
-        self.blocked[server] = false;
-    }
-
-    /// A node's guard is about to be confirmed what its node owns. Tells whether it may be: the
-    /// node is not declared dead.
-    pub fn confirm(&mut self, node: usize) -> bool {
-        if !self.is_up || self.now.fenced[node] {
-            return false;
-        }
-        self.now.confirmed[node] += 1;
-        true
-    }
-
+    fn fenced(&self) -> &[bool];
     /// Changes with every confirmation, and with every life of the store: what was confirmed
     /// before it went back is not remembered, but may be under way.
-    pub fn confirmed(&self, node: usize) -> u64 {
-        (self.generation << 32) + self.now.confirmed[node]
-    }
+    fn confirmed(&self, node: usize) -> u64;
+    /// The epoch of a server's route.
+    fn route(&self, server: usize) -> u64;
+    /// An operator must see to the server.
+    fn is_blocked(&self, server: usize) -> bool;
+    /// Who works on a server.
+    fn claim_of(&self, server: usize) -> Claim;
 
+    /// Reads a server's record, to decide by it.
+    fn read(&mut self, server: usize) -> Record {
+        self.record(server).clone()
+    }
+    /// An instance claims the work on a server, or goes on with it. Tells whether it may.
+    fn claim(&mut self, server: usize, instance: usize, now: u64, lease_ms: u64) -> bool;
+    /// It lets the work go, if it is its own.
+    fn release(&mut self, server: usize, instance: usize, now: u64);
+    /// Takes a record in place of the version before it. Tells whether it did.
+    fn commit(&mut self, server: usize, change: &Change) -> bool;
+    /// An operator lets a record follow what the nodes say.
+    fn adopt(&mut self, server: usize, record: Record);
+    /// A server is blocked, with the reason, or not any more.
+    fn block(&mut self, server: usize, why: Option<&str>);
+    /// A node's guard is about to be confirmed what its node owns. Tells whether it may be: the
+    /// node is not declared dead.
+    fn confirm(&mut self, node: usize) -> bool;
     /// Declares a node dead, or back. Tells whether that was news.
-    pub fn fence(&mut self, node: usize, is_fenced: bool) -> bool {
-        if !self.is_up || self.now.fenced[node] == is_fenced {
-            return false;
-        }
-        self.remember();
-        self.now.fenced[node] = is_fenced;
-        true
-    }
-
+    fn fence(&mut self, node: usize, is_fenced: bool) -> bool;
     /// Moves a route; never to a lower epoch.
+    fn move_route(&mut self, server: usize, generation: u64, epoch: u64);
+    /// It forgets its last commits. Tells whether there were any.
+    fn go_back(&mut self, commits: usize) -> bool;
+}
+
+/// The store.
+pub struct Store {
+    /// It answers.
+    pub is_up: bool,
+    /// For each instance, when it heard each node last; they tell one another.
+    heard: Vec<Vec<Option<u64>>>,
+    database: Box<dyn Database>,
+}
+
+impl Store {
+    /// One that answers, for so many instances.
+    pub fn new(database: Box<dyn Database>, instances: usize) -> Self {
+        Self {
+            is_up: true,
+            heard: vec![Vec::new(); instances],
+            database,
+        }
+    }
+
+    /// An instance tells when it heard each node last, and is told when others did.
+    pub fn share(&mut self, instance: usize, heard: &[Option<u64>]) -> Vec<(usize, u64)> {
+        self.heard[instance] = heard.to_vec();
+        let others = self.heard.iter().enumerate();
+        let others = others.filter(|(it, _)| *it != instance);
+        let told = others.flat_map(|(_, heard)| heard.iter().enumerate());
+        told.filter_map(|(node, at)| Some((node, (*at)?))).collect()
+    }
+
+    /// As [`Database::commit`], if it answers.
+    pub fn commit(&mut self, server: usize, change: &Change) -> bool {
+        self.is_up && self.database.commit(server, change)
+    }
+
+    /// As [`Database::confirm`], if it answers.
+    pub fn confirm(&mut self, node: usize) -> bool {
+        self.is_up && self.database.confirm(node)
+    }
+
+    /// As [`Database::fence`], if it answers.
+    pub fn fence(&mut self, node: usize, is_fenced: bool) -> bool {
+        self.is_up && self.database.fence(node, is_fenced)
+    }
+
+    /// As [`Database::move_route`], if it answers.
     pub fn move_route(&mut self, server: usize, generation: u64, epoch: u64) {
-        if self.is_up && generation == self.generation && epoch > self.now.routes[server] {
-            self.now.routes[server] = epoch;
+        if self.is_up {
+            self.database.move_route(server, generation, epoch);
         }
     }
+}
 
-    /// The store forgets its last commits.
-    pub fn go_back(&mut self, commits: usize) -> bool {
-        let at = self.past.len().saturating_sub(commits);
-        if at == self.past.len() {
-            return false;
-        }
-        self.now = self.past[at].clone();
-        self.past.truncate(at);
-        self.generation += 1;
-        true
+impl Deref for Store {
+    type Target = dyn Database;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.database
     }
+}
 
-    fn remember(&mut self) {
-        self.commits += 1;
-        if self.past.len() == PAST {
-            self.past.remove(0);
-        }
-        self.past.push(self.now.clone());
+impl DerefMut for Store {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut *self.database
     }
 }

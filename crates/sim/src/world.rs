@@ -14,7 +14,7 @@ use crate::instance::Instance;
 use crate::msg::{Event, INSTANCES, MACHINES, Msg, NODES, Place};
 use crate::node::Node;
 use crate::rng::Rng;
-use crate::store::Store;
+use crate::store::{Database, Founding, Memory, Store};
 
 /// When the last fault has happened and everything is mended.
 pub const HEAL_MS: u64 = 24_000;
@@ -112,21 +112,36 @@ pub struct World {
 }
 
 impl World {
-    /// A healthy cluster out of a seed.
+    /// A healthy cluster out of a seed, its store in memory.
     pub fn new(seed: u64, bug: Option<Bug>, has_trace: bool) -> Self {
+        Self::on(seed, bug, has_trace, |it| Box::new(Memory::new(it)))
+    }
+
+    /// The same on whatever database this makes.
+    pub fn on(
+        seed: u64,
+        bug: Option<Bug>,
+        has_trace: bool,
+        found: impl FnOnce(Founding) -> Box<dyn Database>,
+    ) -> Self {
         let mut rng = Rng::new(seed);
         let nodes = rng.within(3, NODES as u64 + 1) as usize;
         let instances = rng.within(1, INSTANCES as u64 + 1) as usize;
         let servers = rng.within(1, 3) as usize;
         let policy = Policy::KVM;
         let records: Vec<Record> = (0..servers).map(|it| record(&mut rng, it, nodes)).collect();
-        let compares = bug != Some(Bug::SkipCompareAndSet);
+        let founding = Founding {
+            records,
+            nodes,
+            instances,
+            compares: bug != Some(Bug::SkipCompareAndSet),
+        };
         let mut world = Self {
             now: 0,
             rng,
             policy,
             bug,
-            store: Store::new(records, nodes, instances, compares),
+            store: Store::new(found(founding), instances),
             nodes: (0..nodes).map(|_| Node::new(servers)).collect(),
             instances: Vec::new(),
             cut: [[false; MACHINES]; MACHINES],

@@ -66,7 +66,7 @@ fn every_planted_mistake_is_found() {
             Bug::ConfirmUncommitted => 353_500,
             _ => 0,
         };
-        let found = undine_sim::hunt(*bug, from..from + 12_000);
+        let found = undine_sim::hunt(undine_sim::run, *bug, from..from + 12_000);
         let (seed, needed, found) = found.unwrap_or_else(|| panic!("{bug:?} was not found"));
         println!("{bug:?}: seed {seed}, after {needed}: {found}");
         // It is the mistake that was found, not the simulator's.
